@@ -1,0 +1,54 @@
+"""What teachers, students and systems share: they answer questions, and they have a size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One rendered question."""
+
+    id: str
+    prompt: str
+    """All text that a task's answer and its reasons have in common."""
+    cue: str = "\nAnswer:"
+    """What follows the prompt to ask for the answer: the task marker of answering."""
+    choices: tuple[str, ...] = ()
+    """The texts to choose from; empty for a free answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answerer said to one question. `text` is None where no answer could be had or scored."""
+
+    question_id: str
+    text: str | None
+    choice: int | None = None
+    log_probabilities: tuple[float, ...] = ()
+    """One for each choice, in nats, normalised over the choices."""
+    problem: str | None = None
+    """Why there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """How big an answerer is."""
+
+    parameters: int
+    parameters_per_answer: int
+    weights_bytes: int
+
+
+@runtime_checkable
+class Answerer(Protocol):
+    """Anything that answers: a teacher, a student, a system of models, an exported file."""
+
+    @property
+    def name(self) -> str: ...
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer every question, in order."""
+        ...
+
+    def footprint(self) -> Footprint: ...

@@ -1,0 +1,60 @@
+"""Every error a user can meet. Each says where, what was found, what is allowed, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnderdogError(Exception):
+    """Base of all errors a user can meet: printed without a traceback."""
+
+
+class TaskError(UnderdogError, ValueError):
+    """The task file, or the data it names, is not usable."""
+
+
+class DataFileMissing(TaskError, FileNotFoundError):
+    """A file that the task names does not exist."""
+
+
+class UnknownName(UnderdogError, LookupError):
+    """A name is not one of those known here."""
+
+
+class ModelUnavailable(UnderdogError, OSError):
+    """A model's weights cannot be had: no such model, no network and no cache, or a failed download."""
+
+
+class WrongHash(ModelUnavailable):
+    """A downloaded file is not the one the catalogue expects."""
+
+
+class DiskFull(UnderdogError, OSError):
+    """There is no room left for a file that was being written."""
+
+
+class TrainingDiverged(UnderdogError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class OutOfMemory(UnderdogError, MemoryError):
+    """Even a single example does not fit into memory."""
+
+
+class Interrupted(UnderdogError, KeyboardInterrupt):
+    """The user stopped the run; everything finished is kept."""
+
+
+class SealedTestSet(UnderdogError, PermissionError):
+    """The test split was read before it was opened."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the nearest known name, or an empty string when none is near."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """Build the error for an unknown name: what was asked for, the nearest known one, and all that are known."""
+    names = sorted(known)
+    return UnknownName(f"no {kind} is called {name!r}.{nearest(name, names)} Known: {', '.join(names)}.")

@@ -1,0 +1,108 @@
+"""The verdict as data: what was tried, what was found, and on what evidence. Reports only show it."""
+
+from typing import Literal
+
+from underdog.config import Config
+from underdog.evaluation.cost import Cost
+from underdog.evaluation.statistics import Comparison, Estimate
+
+
+class Trial(Config):
+    """One candidate trained and scored on validation with one seed."""
+
+    fingerprint: str
+    label: str
+    """Such as '8.4M · 2 layers, 2,240 tokens · labels · full'."""
+    asked_size: str
+    parameters: int
+    trained_parameters: int
+    recipe: str
+    tuning: str
+    seed: int
+    quality: Estimate
+    """On validation."""
+    train_seconds: float
+    train_peak_bytes: int
+    steps: int
+    target_tokens_per_second: float
+    notes: tuple[str, ...] = ()
+    """Such as 'batch halved after running out of memory at step 12'."""
+    promising: bool
+    """Whether its validation quality meets the goal as far as validation can tell."""
+
+
+class Contender(Config):
+    """One answerer measured on the test set: a reference, a finalist or a control."""
+
+    name: str
+    role: Literal["reference", "finalist", "control"]
+    detail: str
+    """What it is, in words."""
+    parameters: int | None = None
+    quality: Estimate
+    """On test; the mean over seeds where there are several."""
+    per_seed: dict[int, float] = {}
+    versus_reference: Comparison | None = None
+    cost: Cost | None = None
+    meets_goal: bool | None = None
+    """Finalists only."""
+    unscored: int = 0
+    """Items for which no answer could be had: not counted as wrong."""
+    published_source: str | None = None
+    """For a published figure: where it stands."""
+
+
+class Disagreement(Config):
+    """A test item on which winner and reference differ."""
+
+    id: str
+    prompt: str
+    gold: str
+    winner: str | None
+    reference: str | None
+    who_is_right: Literal["winner", "reference", "neither"]
+
+
+class Opening(Config):
+    """One opening of the sealed test set."""
+
+    when: str
+    """ISO 8601, UTC."""
+    reason: str
+
+
+class Verdict(Config):
+    """The answer to 'which is the smallest model that does this task as well?'"""
+
+    task: str
+    metric: str
+    outcome: Literal["beats", "matches", "none"]
+    sentence: str
+    reference: str
+    """Name of the contender to match."""
+    winner: str | None
+    """Name of the winning finalist among the contenders."""
+    winner_folder: str | None
+    """Where the winner's model folder lies, relative to the run folder."""
+    goal: str
+    """In words."""
+    confidence: float
+    seeds: tuple[int, ...]
+    contenders: tuple[Contender, ...]
+    trials: tuple[Trial, ...]
+    disagreements: tuple[Disagreement, ...]
+    disagreement_counts: dict[str, int]
+    """'winner right', 'reference right', 'both right', 'both wrong' over all test items."""
+    split_sizes: dict[str, int]
+    """Items in train, valid and test as used."""
+    removed: dict[str, int]
+    """How many training items were left out, by reason."""
+    notes: tuple[str, ...]
+    openings: tuple[Opening, ...]
+    machine: dict[str, str]
+    versions: dict[str, str]
+    commit: str | None
+    command: str
+    minutes: float
+    """Summed over all sessions of the run."""
+    budget_reached: bool

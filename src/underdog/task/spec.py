@@ -1,0 +1,245 @@
+"""The task file: what the user wants, checked whole before anything loads."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
+
+from underdog.config import Config
+
+
+class Data(Config):
+    """Where the examples are. Paths are relative to the task file, then to `UNDERDOG_DATA`."""
+
+    train: str
+    """JSONL, CSV or Parquet, gzipped or not."""
+    valid: str | None = None
+    """Without it, a seeded share of train is set aside."""
+    test: str | None = None
+    """Without it, a seeded share of train is set aside first."""
+    valid_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    seed: int = 0
+    """Decides which examples are set aside."""
+
+
+class Fields(Config):
+    """Names of the columns."""
+
+    question: str = "question"
+    answer: str = "answer"
+    id: str = "id"
+    """Rows without it are numbered."""
+
+
+class PublishedFigure(Config):
+    """A figure from the literature: comparable only unpaired."""
+
+    quality: Annotated[float, Field(ge=0, le=1)]
+    items: PositiveInt
+    """How many test items it was measured on."""
+    source: str
+    parameters: PositiveInt | None = None
+
+
+class LocalTeacher(Config):
+    """A model asked as it is, with `shots` worked examples before the question."""
+
+    kind: Literal["local"] = "local"
+    name: str
+    model: str
+    shots: NonNegativeInt | tuple[NonNegativeInt, ...] = 0
+    """Several numbers: the one that is best on validation is taken."""
+
+
+class TrainedTeacher(Config):
+    """A model fine-tuned on the task's own training data: the hardest reference to match at equal data."""
+
+    kind: Literal["trained"] = "trained"
+    name: str
+    model: str
+    tuning: Literal["full", "lora"] = "full"
+    seeds: PositiveInt = 1
+    epochs: PositiveInt | None = None
+    learning_rate: PositiveFloat | None = None
+
+
+class RecordedTeacher(Config):
+    """Rationales written earlier and kept in a file, matched to training items by id."""
+
+    kind: Literal["recorded"] = "recorded"
+    name: str
+    rationales: str
+    """JSONL file; each row has the item's id and a text."""
+    field: str = "rationale"
+    weight: NonNegativeFloat = 1.0
+    """α of this teacher in the loss (TinyLLM)."""
+    published: PublishedFigure | None = None
+    """What this teacher itself is known to reach on the task."""
+
+
+class PublishedTeacher(Config):
+    """A model known only by a published figure."""
+
+    kind: Literal["published"] = "published"
+    name: str
+    published: PublishedFigure
+
+
+def teacher_kind(value: Any) -> str:
+    """Tell the kind of teacher from the fields that are there, unless it is written."""
+    fields = value if isinstance(value, dict) else value.__dict__
+    if "kind" in fields:
+        return str(fields["kind"])
+    if "rationales" in fields:
+        return "recorded"
+    if "model" in fields:
+        return "trained" if {"tuning", "seeds", "epochs", "learning_rate"} & set(fields) else "local"
+    return "published"
+
+
+Teacher = Annotated[
+    Annotated[LocalTeacher, Tag("local")]
+    | Annotated[TrainedTeacher, Tag("trained")]
+    | Annotated[RecordedTeacher, Tag("recorded")]
+    | Annotated[PublishedTeacher, Tag("published")],
+    Discriminator(teacher_kind),
+]
+
+
+class Students(Config):
+    """Which small models to try."""
+
+    start: Annotated[str, Field(alias="from")]
+    """Model that is used whole or shrunk."""
+    sizes: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Parameter counts such as 8M or 1.5B; each is met as nearly as the ladder allows."""
+
+
+class Labels(Config):
+    """Learn the answers."""
+
+    kind: Literal["labels"] = "labels"
+    answer_loss: Literal["text", "choices", "both"] | None = None
+    """As text, against the other choices, or both; None takes the default for the task's kind."""
+
+
+class Rationales(Config):
+    """Learn the answers and every teacher's written reasons (TinyLLM, arXiv 2402.04616)."""
+
+    kind: Literal["rationales"] = "rationales"
+    answer_loss: Literal["text", "choices", "both"] | None = None
+    answer_weight: PositiveFloat = 1.0
+    """Weight of the answer's loss (γ in TinyLLM)."""
+    teachers: tuple[str, ...] | None = None
+    """Names of recorded teachers; None takes all."""
+    max_tokens: PositiveInt = 160
+    """Longer rationales are cut."""
+
+
+Recipe = Annotated[Labels | Rationales, Discriminator("kind")]
+
+
+class Training(Config):
+    """How every student is trained; None means a default that follows from the student's size and tuning."""
+
+    epochs: PositiveInt | None = None
+    learning_rate: PositiveFloat | None = None
+    batch_size: PositiveInt = 32
+    """Examples in one optimiser step."""
+    tokens_per_batch: PositiveInt = 4096
+    """Most tokens, padding included, that go through the model at once."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: NonNegativeFloat = 0.01
+    clip: PositiveFloat = 1.0
+    """Largest norm of the gradient."""
+    lora_rank: PositiveInt = 16
+    precision: Literal["bf16", "float32"] = "bf16"
+
+
+class Goal(Config):
+    """When a student is good enough."""
+
+    beat_by: NonNegativeFloat = 0.0
+    """Better than the reference by more than this (a difference of quality, 0.01 is one point)."""
+    within: PositiveFloat | None = None
+    """Instead of beating: not worse than the reference by more than this."""
+    at_least: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Quality on test that a student must reach besides."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    seeds: PositiveInt = 3
+    smallest_by: Literal["parameters"] = "parameters"
+    finalists: PositiveInt = 1
+    """How many promising sizes go on to the test set; their p-values are corrected by Holm's method."""
+
+    @property
+    def threshold(self) -> float:
+        """The difference student − reference that must be exceeded."""
+        return -self.within if self.within is not None else self.beat_by
+
+
+class Budget(Config):
+    """How much the search may cost."""
+
+    minutes: PositiveFloat | None = None
+    """No new trial starts on validation after this; what is promising by then is confirmed."""
+
+
+METRICS = {
+    "accuracy": "share of questions with the right choice",
+    "macro_f1": "F1 of each class, averaged",
+    "exact": "share of answers equal to the gold text, ignoring case, articles, punctuation and white space",
+    "f1": "overlap of words between answer and gold text",
+    "numeric": "share of answers whose last number equals the gold number",
+}
+CHOICE_METRICS = ("accuracy", "macro_f1")
+
+
+class TaskSpec(Config):
+    """A whole task file. See `examples/` for ones to copy."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Also names the run folder: letters, digits, dots, dashes and underscores."""
+    kind: Literal["choice", "generate"]
+    data: Data
+    fields: Fields = Fields()
+    choices: str | tuple[str, ...] | None = None
+    """The labels, a JSON or text file of labels, or the column that holds each item's choices."""
+    prompt: str = "{question}\nAnswer:"
+    """Fields in braces come from the item; {choices} lists its choices. Text after the last field asks for the answer."""
+    metric: Literal["accuracy", "macro_f1", "exact", "f1", "numeric"]
+    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)]
+    reference: str | tuple[str, ...]
+    """The teacher to match; of several, the first decides and the others are reported."""
+    students: Students
+    recipes: Annotated[tuple[Recipe, ...], Field(min_length=1)] = (Labels(),)
+    tuning: Annotated[tuple[Literal["full", "lora"], ...], Field(min_length=1)] = ("full",)
+    training: Training = Training()
+    scoring: Literal["constrained", "sum", "per_byte"] | None = None
+    """How trained students weigh choices; None takes the default for the task's kind of choices."""
+    max_new_tokens: PositiveInt = 64
+    """Longest free answer."""
+    goal: Goal = Goal()
+    budget: Budget = Budget()
+    seed: int = 0
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the references, the deciding one first."""
+        return (self.reference,) if isinstance(self.reference, str) else self.reference
+
+    def teacher(self, name: str) -> "Teacher":
+        """Return the teacher of that name."""
+        return next(teacher for teacher in self.teachers if teacher.name == name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """Accept `recipes: [labels]` for `recipes: [{kind: labels}]`, and `data: file.csv` for one file."""
+        if isinstance(value, dict):
+            value = dict(value)
+            if isinstance(value.get("recipes"), list):
+                value["recipes"] = [{"kind": recipe} if isinstance(recipe, str) else recipe for recipe in value["recipes"]]
+            if isinstance(value.get("data"), str):
+                value["data"] = {"train": value["data"]}
+        return value
