@@ -27,6 +27,8 @@ class Answer:
     choice: int | None = None
     log_probabilities: tuple[float, ...] = ()
     """One for each choice, in nats, normalised over the choices."""
+    scores: tuple[float, ...] = ()
+    """One for each choice as the model gave it, in nats, before it was normalised over the choices."""
     problem: str | None = None
     """Why there is no answer."""
 

@@ -1,0 +1,161 @@
+"""A language model that answers: choices by likelihood, free questions by greedy generation."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from underdog import models
+from underdog.answering import Answer, Footprint, Question
+from underdog.inference.batches import Batch, by_budget, collate
+from underdog.inference.encoding import Encoded, Tries, encode_questions, shared_beginning
+from underdog.inference.head import edge_log_probabilities
+from underdog.inference.layout import Layout
+from underdog.inference.memory import is_out_of_memory
+from underdog.inference.scores import choice_scores, group_log_softmax
+from underdog.models import LanguageModel
+from underdog.progress import Progress, Silent
+
+Scoring = Literal["constrained", "sum", "per_byte"]
+Precision = Literal["bf16", "float32"]
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Matrix products in bfloat16, or everything in float32."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+class ModelAnswerer:
+    """Answers with one model.
+
+    `scoring` says how choices are weighed: `constrained` is the probability that decoding, held to the choices, writes
+    this one; `sum` the whole text's log-likelihood; `per_byte` the same divided by its length in bytes.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        *,
+        scoring: Scoring = "constrained",
+        prefix: str = "",
+        precision: Precision = "bf16",
+        tokens_per_batch: int = 4096,
+        max_new_tokens: int = 64,
+        first_line_only: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.lm = lm
+        self.scoring: Scoring = scoring
+        self.prefix = prefix
+        self.precision: Precision = precision
+        self.tokens_per_batch = tokens_per_batch
+        self.max_new_tokens = max_new_tokens
+        self.first_line_only = first_line_only
+        """Untrained models run on after their answer; trained ones end it themselves."""
+        self.progress = progress or Silent()
+        self._tries = Tries(lm.end)
+
+    @property
+    def name(self) -> str:
+        return self.lm.name
+
+    def footprint(self) -> Footprint:
+        return self.lm.footprint()
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer every question, in order. One longer than the model's positions is left unanswered, with the reason."""
+        encoded = encode_questions(self.lm, questions, self.prefix)
+        answers: dict[int, Answer] = {}
+        fitting: list[int] = []
+        for index, item in enumerate(encoded):
+            needed = len(item.prompt) + len(item.cue) + max((len(choice) for choice in item.choices), default=self.max_new_tokens)
+            if needed > self.lm.max_length:
+                problem = f"{needed} tokens are more than the model's {self.lm.max_length} positions"
+                answers[index] = Answer(item.id, None, problem=problem)
+            else:
+                fitting.append(index)
+        with torch.no_grad(), autocast(self.lm.device, self.precision):
+            for choosing in (True, False):
+                part = [index for index in fitting if bool(questions[index].choices) is choosing]
+                work = self._choose if choosing else self._write
+                for where, answer in work([questions[index] for index in part], [encoded[index] for index in part]):
+                    answers[part[where]] = answer
+        return [answers[index] for index in range(len(questions))]
+
+    def _choose(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
+        shared = shared_beginning(encoded)
+        cache = self._run_once(shared) if shared else None
+        layouts = [self._lay(question, item, len(shared)) for question, item in zip(questions, encoded, strict=True)]
+        done, budget = 0, self.tokens_per_batch
+        waiting = list(by_budget([len(layout) for layout in layouts], budget))
+        while waiting:
+            indices = waiting.pop(0)
+            try:
+                batch = collate([layouts[index] for index in indices], self.lm.pad, past=len(shared)).to(self.lm.device)
+                scores, values = self._scores(batch, cache)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or len(indices) == 1:
+                    raise
+                waiting = [indices[: len(indices) // 2], indices[len(indices) // 2 :], *waiting]
+                continue
+            start = 0
+            for index in indices:
+                sizes = [len(group.choices) for group in layouts[index].groups]
+                here = slice(start, start := start + sum(sizes))
+                groups = [part.tolist() for part in values[here].split(sizes)]
+                yield index, self._chosen(questions[index], encoded[index], scores[here].tolist(), groups)
+            done += len(indices)
+            self.progress.step("answering", done, len(layouts))
+
+    def _run_once(self, shared: Sequence[int]) -> Any:
+        cache = models.new_cache()
+        tokens = torch.tensor([list(shared)], device=self.lm.device)
+        self.lm.hidden(tokens, torch.arange(len(shared), device=self.lm.device)[None], None, cache)
+        return cache
+
+    def _lay(self, question: Question, item: Encoded, skip: int) -> Layout:
+        layout, node = item.layout(skip)
+        if self.scoring == "constrained":
+            self._tries.of(item.choices).lay(layout, node)
+        else:
+            scales = choice_scales(question, self.scoring)
+            layout.add_group([layout.branch(choice, node) for choice in item.choices], scales)
+        return layout
+
+    def _scores(self, batch: Batch, cache: Any) -> tuple[Tensor, Tensor]:
+        """Score of every choice, and its log-softmax within its group: two times [C]."""
+        past = None if cache is None else models.repeated(cache, len(batch.tokens))
+        hidden = self.lm.hidden(batch.tokens, batch.positions, batch.visible, past).flatten(0, 1)
+        values = edge_log_probabilities(hidden[batch.choice_sources], self.lm.head_weight, *batch.choice_edges)
+        scores = choice_scores(values, batch.edge_choice, batch.choice_scale)
+        return scores.cpu(), group_log_softmax(scores, batch.choice_group, len(batch.group_weight)).cpu()
+
+    def _chosen(self, question: Question, item: Encoded, scores: list[float], groups: list[list[float]]) -> Answer:
+        if self.scoring == "constrained":
+            values = self._tries.of(item.choices).label_log_probabilities(groups)
+            scores = values
+        else:
+            values = groups[0]
+        best = max(range(len(values)), key=values.__getitem__)
+        return Answer(question.id, question.choices[best], best, tuple(values), tuple(scores))
+
+    def _write(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
+        prompts = [[*item.prompt, *item.cue] for item in encoded]
+        done = 0
+        for indices in by_budget([len(prompt) + self.max_new_tokens for prompt in prompts], self.tokens_per_batch):
+            written = models.generate(self.lm, [prompts[index] for index in indices], self.max_new_tokens)
+            for index, tokens in zip(indices, written, strict=True):
+                text = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                text = text.partition("\n")[0].strip() if self.first_line_only else text
+                yield index, Answer(questions[index].id, text)
+            done += len(indices)
+            self.progress.step("answering", done, len(prompts))
+
+
+def choice_scales(question: Question, scoring: Scoring) -> list[float]:
+    """What each choice's log-likelihood is multiplied by."""
+    if scoring == "per_byte":
+        return [1 / len(choice.encode()) for choice in question.choices]
+    return [1.0] * len(question.choices)

@@ -1,0 +1,274 @@
+"""The only door to transformers and peft: loading, saving, converting, adapting, and the parts that others compute with."""
+
+import gc
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from underdog import weights
+from underdog.answering import Footprint
+from underdog.errors import DiskFull, ModelUnavailable
+from underdog.progress import Progress, Silent
+from underdog.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model with its tokenizer."""
+
+    name: str
+    model: Any
+    """A transformers `PreTrainedModel`, or one with peft adapters put in."""
+    tokenizer: Any
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Everything below the vocabulary head: tokens to hidden states."""
+        return self._transformer.base_model
+
+    @property
+    def _transformer(self) -> PreTrainedModel:
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
+    def config(self) -> Any:
+        return self._transformer.config
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[V, H] weight of the vocabulary head."""
+        return self._transformer.get_output_embeddings().weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.head_weight.device
+
+    @property
+    def end(self) -> int:
+        """Token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def pad(self) -> int:
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens the positions allow."""
+        return int(getattr(self.config, "max_position_embeddings", 1 << 30))
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers."""
+        return self.backbone.layers  # type: ignore[return-value]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+    def start_tokens(self) -> list[int]:
+        """What the tokenizer puts before a text of its own accord (a beginning-of-text token, or nothing)."""
+        return self.tokenizer("", add_special_tokens=True)["input_ids"][:1] if self.tokenizer.bos_token_id is not None else []
+
+    def hidden(self, tokens: Tensor, positions: Tensor, visible: Tensor | None, cache: Any = None) -> Tensor:
+        """Hidden states [B, T, H] of tokens [B, T]; `visible` [B, 1, T, past + T] says what each position sees."""
+        return self.backbone(
+            input_ids=tokens, position_ids=positions, attention_mask=visible, past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state
+
+    def parameter_count(self) -> int:
+        """Parameters, shared ones once."""
+        return sum(parameter.numel() for parameter in {id(p): p for p in self.model.parameters()}.values())
+
+    def trainable_count(self) -> int:
+        """Parameters that learn."""
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def footprint(self) -> Footprint:
+        """Size in parameters, and in bytes as loaded."""
+        unique = {id(p): p for p in self.model.parameters()}.values()
+        count = self.parameter_count()
+        return Footprint(count, count, sum(p.numel() * p.element_size() for p in unique))
+
+
+def new_cache() -> Any:
+    """An empty key-value cache."""
+    return DynamicCache()
+
+
+def repeated(cache: Any, count: int) -> Any:
+    """A key-value cache of batch 1 seen as a batch of `count`, without copying; appending to it leaves `cache` alone."""
+    copy = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        shape = (count, *layer.keys.shape[1:])
+        copy.update(layer.keys.expand(shape), layer.values.expand(shape), index)
+    return copy
+
+
+def load(
+    name: str, settings: Settings, progress: Progress | None = None, *, dtype: torch.dtype = torch.float32, device: str | None = None
+) -> LanguageModel:
+    """Load a model by catalogue name, folder or hub id; raises UnknownName or ModelUnavailable."""
+    location = weights.resolve(name, settings)
+    _quiet()
+    if location.entry is not None:
+        folder = _converted(location.entry, settings, progress or Silent())
+        source, offline = str(folder), True
+    else:
+        source, offline = str(location.folder or location.hub_id), settings.offline or location.folder is not None
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", local_files_only=offline, trust_remote_code=False, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(
+            f"model {name!r} cannot be loaded from {source}: {str(error).splitlines()[0]} "
+            "Allowed: a catalogue name, a folder with config.json and safetensors weights, or a hub id that can be reached or is cached."
+        ) from error
+    loaded = LanguageModel(name, model.to(device or default_device()).eval(), tokenizer)
+    _check_head(loaded)
+    return loaded
+
+
+def default_device() -> str:
+    """'cuda' where there is one, else 'cpu'."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _quiet() -> None:
+    """Transformers' own progress bars and warnings would tear ours."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def _check_head(lm: LanguageModel) -> None:
+    """Make sure that logits are hidden states times the head's weight, which is how we compute them."""
+    tokens = torch.arange(4, device=lm.device)[None] % len(lm.head_weight)
+    positions = torch.arange(4, device=lm.device)[None]
+    with torch.no_grad():
+        plain = lm.model(input_ids=tokens).logits.float()
+        ours = (lm.hidden(tokens, positions, None) @ lm.head_weight.T.to(lm.model.dtype)).float()
+    if not torch.allclose(plain, ours, atol=1e-2 + 1e-3 * float(plain.abs().max())):
+        raise ModelUnavailable(
+            f"model {lm.name!r} ({lm.config.model_type}) changes its logits after the vocabulary head, which is not supported. "
+            "Choose a model with a plain linear head."
+        )
+
+
+def _converted(entry: weights.CatalogueEntry, settings: Settings, progress: Progress) -> Path:
+    """Return the folder of safetensors made from the entry's GGUF, making it the first time."""
+    folder = weights.cached_folder(entry, settings)
+    if (folder / "config.json").exists():
+        return folder
+    gguf = weights.fetch_gguf(entry, settings, progress)
+    progress.say(f"Converting {entry.name} to safetensors, once (under a minute)")
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    # The weights are plain float32 now; the marks of quantisation would keep transformers from saving them.
+    for mark in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    save(LanguageModel(entry.name, model, tokenizer), folder)
+    return folder
+
+
+def save(lm: LanguageModel, folder: Path) -> None:
+    """Write an ordinary model folder, whole or not at all; raises DiskFull when there is no room."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        lm._transformer.save_pretrained(scratch, safe_serialization=True)
+        lm.tokenizer.save_pretrained(scratch)
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    except Exception as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if _is_disk_full(error):
+            raise DiskFull(
+                f"{folder}: no room left while saving {lm.name!r} (about {lm.footprint().weights_bytes / 1e6:.0f} MB). "
+                "Nothing finished is lost. Free some space, or move the run folder, and start again."
+            ) from error
+        raise
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """ENOSPC, also where safetensors reports it in words only."""
+    return getattr(error, "errno", None) == 28 or "No space left" in str(error) or "StorageFull" in str(error)
+
+
+def with_lora(lm: LanguageModel, rank: int) -> LanguageModel:
+    """Put a fresh LoRA adapter on every linear layer below the head and freeze the rest."""
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return replace(lm, model=get_peft_model(lm.model, config))
+
+
+def merged(lm: LanguageModel) -> LanguageModel:
+    """Fold LoRA adapters into the weights; a model without adapters is returned as it is."""
+    return replace(lm, model=lm.model.merge_and_unload()) if hasattr(lm.model, "peft_config") else lm
+
+
+def rebuilt(
+    lm: LanguageModel, name: str, change: Callable[[Any], None], state: dict[str, Tensor], tokenizer: Any | None = None
+) -> LanguageModel:
+    """A new model of the same architecture: the config changed in place by `change`, its weights taken from `state`."""
+    config = type(lm.config).from_dict(json.loads(json.dumps(lm.config.to_dict())))
+    change(config)
+    model = AutoModelForCausalLM.from_config(config, dtype=next(iter(state.values())).dtype, attn_implementation="sdpa")
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    if unexpected or set(missing) - tied - {"lm_head.weight"}:
+        raise ValueError(f"weights do not fit the changed config: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}")
+    model.tie_weights()
+    ready = LanguageModel(name, model.to(lm.device).eval(), tokenizer or lm.tokenizer)
+    if tokenizer is not None and model.generation_config is not None:
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.generation_config.bos_token_id = tokenizer.bos_token_id
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return ready
+
+
+def tokenizer_from(folder: Path) -> Any:
+    """Load a tokenizer folder."""
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def config_of(folder: Path) -> Any:
+    """Read a model folder's config without its weights."""
+    return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def generate(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    """Continue each prompt greedily until the end token; new tokens only, without the end."""
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[lm.pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=lm.device)
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=lm.device)
+    with torch.no_grad():
+        out = lm.model.generate(
+            input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=lm.pad,
+            eos_token_id=lm.end, temperature=None, top_p=None, top_k=None,
+        )  # fmt: skip
+    new = out[:, longest:].tolist()
+    return [row[: row.index(lm.end)] if lm.end in row else row for row in new]
+
+
+def forget() -> None:
+    """Give memory of dropped models back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

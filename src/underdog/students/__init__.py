@@ -1,0 +1,1 @@
+"""Ways of making a model smaller: fewer layers, fewer tokens, narrower layers."""
