@@ -30,6 +30,8 @@ class Layout:
     id: str
     tokens: list[int]
     parents: list[int]
+    prompt_length: int
+    """Nodes of the shared prompt; branches may start after its last one."""
     text_edges: list[tuple[int, int]] = field(default_factory=list)
     text_weights: list[float] = field(default_factory=list)
     choice_edges: list[tuple[int, int]] = field(default_factory=list)
@@ -43,7 +45,7 @@ class Layout:
         """Start with the shared prompt (at least one token)."""
         if not prompt:
             raise ValueError(f"question {id!r} has an empty prompt: there is nothing to predict from")
-        return cls(id, list(prompt), list(range(-1, len(prompt) - 1)))
+        return cls(id, list(prompt), list(range(-1, len(prompt) - 1)), len(prompt))
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -1,0 +1,1 @@
+"""What teachers said, kept for learning from."""

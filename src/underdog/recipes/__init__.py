@@ -1,0 +1,1 @@
+"""How a student is taught: from examples and knowledge to layouts that the training loop learns."""

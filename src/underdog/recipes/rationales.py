@@ -1,0 +1,43 @@
+"""Learn the answers and every teacher's written reasons (TinyLLM, arXiv 2402.04616).
+
+    L = γ · CE(answer | question) + Σ_m α_m · CE(rationale_m | question)
+
+each cross-entropy the mean over its own tokens. All targets of a question branch from one prompt; what follows the
+prompt, the task marker, says whether to answer or to explain, and as which teacher.
+"""
+
+from collections.abc import Sequence
+
+from underdog.errors import unknown
+from underdog.inference.layout import Layout
+from underdog.knowledge.collect import Knowledge
+from underdog.models import LanguageModel
+from underdog.task.examples import Example
+from underdog.task.spec import Rationales
+
+
+def marker(teacher: str) -> str:
+    """Text that asks for a teacher's reason."""
+    return f"\nReason ({teacher}):"
+
+
+def add_rationales(
+    layouts: Sequence[Layout], lm: LanguageModel, examples: Sequence[Example], knowledge: Knowledge, recipe: Rationales
+) -> int:
+    """Let each example's layout learn its rationales too, as branches from the prompt; return how many were added."""
+    names = recipe.teachers if recipe.teachers is not None else tuple(knowledge.rationales)
+    added = 0
+    for name in names:
+        if name not in knowledge.rationales:
+            raise unknown("recorded teacher", name, knowledge.rationales)
+        (cue,) = lm.encode([marker(name)])
+        have = [(index, knowledge.rationales[name].get(example.id)) for index, example in enumerate(examples)]
+        written = [(index, rationale.text) for index, rationale in have if rationale is not None]
+        for (index, _), tokens in zip(written, lm.encode([" " + text for _, text in written]), strict=True):
+            layout = layouts[index]
+            asked = layout.extend(cue, layout.prompt_length - 1)
+            target = tokens[: recipe.max_tokens] + [lm.end] * (len(tokens) <= recipe.max_tokens)
+            layout.learn_text(layout.branch(target, asked), knowledge.weights[name])
+            added += 1
+    return added
+

@@ -1,0 +1,181 @@
+"""The run folder: what is finished is named by its fingerprint, written whole or not at all, and never done twice."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from underdog.errors import DiskFull, UnderdogError
+
+PACKAGES = ("underdog", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: scratch file, fsync, rename. Raises DiskFull when there is no room."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        if error.errno == 28:
+            raise DiskFull(
+                f"{path}: no room left for {len(data) / 1e6:.1f} MB. Nothing finished is lost. "
+                "Free some space, or choose another folder with --run, and start again."
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 text file or nothing."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole JSON file or nothing."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def read_json(path: Path) -> Any | None:
+    """Return a JSON file's value, or None where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's folder. Files are named by the content that shapes them."""
+
+    folder: Path
+
+    @contextmanager
+    def session(self, clock: Callable[[], float] = monotonic) -> Iterator[None]:
+        """Hold the folder against a second process, and add this session's time to the run's."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = self.folder / "lock"
+        _take(lock)
+        before, started = self.seconds, clock()
+        try:
+            yield
+        finally:
+            write_json(self.folder / "clock.json", {"seconds": before + clock() - started})
+            lock.unlink(missing_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in all finished sessions."""
+        return float((read_json(self.folder / "clock.json") or {"seconds": 0.0})["seconds"])
+
+    def read(self, kind: str, name: str) -> Any | None:
+        """Return what was kept under `kind/name`, or None."""
+        return read_json(self.folder / kind / f"{name}.json")
+
+    def keep(self, kind: str, name: str, value: Any) -> None:
+        """Keep a JSON value under `kind/name`."""
+        write_json(self.folder / kind / f"{name}.json", value)
+
+    def record_opening(self, reason: str) -> None:
+        """Note that the test set was opened, and why; the same reason is noted once."""
+        openings = self.openings()
+        if all(opening["reason"] != reason for opening in openings):
+            write_json(self.folder / "openings.json", [*openings, {"when": now(), "reason": reason}])
+
+    def openings(self) -> list[dict[str, str]]:
+        """Every opening of the test set."""
+        return read_json(self.folder / "openings.json") or []
+
+
+def _take(lock: Path) -> None:
+    """Take the lock, or explain who holds it. A lock whose process is gone is taken over."""
+    try:
+        with lock.open("x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        holder = lock.read_text().strip()
+        if holder.isdigit() and Path("/proc").exists() and Path(f"/proc/{holder}").exists() and int(holder) != os.getpid():
+            raise UnderdogError(
+                f"{lock.parent}: another underdog process ({holder}) is working in this run folder. "
+                "Wait for it, or choose another folder with --run."
+            ) from None
+        lock.write_text(str(os.getpid()))
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    import torch
+
+    facts = {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB" if hasattr(os, "sysconf") else "unknown",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "threads": str(torch.get_num_threads()),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of Underdog's own checkout, with '+changes' where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        name = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return name.strip() + ("+changes" if changed.strip() else "")
+
+
+def command() -> str:
+    """How this process was started, less the interpreter's path."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""Models that know: asked here, or recorded earlier."""
