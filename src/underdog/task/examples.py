@@ -1,4 +1,4 @@
-"""One example of a task: a rendered question and its gold answer. (Reading files: see `read_examples`.)"""
+"""One example of a task: a rendered question and its gold answer. (Reading files: see `underdog.task.read`.)"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from underdog.config import Config
 
@@ -85,9 +95,11 @@ class PublishedTeacher(Config):
     published: PublishedFigure
 
 
-def teacher_kind(value: Any) -> str:
+def teacher_kind(value: Any) -> str | None:
     """Tell the kind of teacher from the fields that are there, unless it is written."""
-    fields = value if isinstance(value, dict) else value.__dict__
+    fields = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    if not fields:
+        return None
     if "kind" in fields:
         return str(fields["kind"])
     if "rationales" in fields:
@@ -106,12 +118,19 @@ Teacher = Annotated[
 ]
 
 
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Size = Annotated[str, BeforeValidator(_number_as_text)]
+
+
 class Students(Config):
     """Which small models to try."""
 
     start: Annotated[str, Field(alias="from")]
     """Model that is used whole or shrunk."""
-    sizes: Annotated[tuple[str, ...], Field(min_length=1)]
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Parameter counts such as 8M or 1.5B; each is met as nearly as the ladder allows."""
 
 
@@ -235,11 +254,18 @@ class TaskSpec(Config):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        """Accept `recipes: [labels]` for `recipes: [{kind: labels}]`, and `data: file.csv` for one file."""
-        if isinstance(value, dict):
-            value = dict(value)
-            if isinstance(value.get("recipes"), list):
-                value["recipes"] = [{"kind": recipe} if isinstance(recipe, str) else recipe for recipe in value["recipes"]]
-            if isinstance(value.get("data"), str):
-                value["data"] = {"train": value["data"]}
+        """Accept `recipes: labels`, `tuning: full`, `data: file.csv` and `sizes: 8M` for their long forms."""
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        for name in ("recipes", "tuning"):
+            if isinstance(value.get(name), str):
+                value[name] = [value[name]]
+        if isinstance(value.get("recipes"), list | tuple):
+            value["recipes"] = [{"kind": recipe} if isinstance(recipe, str) else recipe for recipe in value["recipes"]]
+        if isinstance(value.get("data"), str):
+            value["data"] = {"train": value["data"]}
+        students = value.get("students")
+        if isinstance(students, dict) and isinstance(students.get("sizes"), str | int):
+            value["students"] = {**students, "sizes": [students["sizes"]]}
         return value

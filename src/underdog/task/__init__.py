@@ -1,0 +1,1 @@
+"""What the user wants: the task file, its examples, its prompt and its splits."""

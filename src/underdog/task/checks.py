@@ -1,0 +1,123 @@
+"""What a task file may not say, beyond each field's own type: names that must exist, and fields that must fit together."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from underdog.errors import TaskError, nearest
+from underdog.task.problems import dotted
+from underdog.task.sizes import parse_size
+from underdog.task.source import Place, Source
+from underdog.task.spec import CHOICE_METRICS, METRICS, Rationales, RecordedTeacher, TaskSpec
+
+Problem = tuple[Place, str]
+
+
+def check_spec(spec: TaskSpec, source: Source) -> None:
+    """Raise TaskError with one line for everything that is wrong."""
+    checks = (_names, _references, _metric, _choices, _sizes, _recipes, _goal)
+    found = [f"{source.at(*place)}: {text}" for check in checks for place, text in check(spec)]
+    if found:
+        raise TaskError("\n".join(found))
+
+
+def _names(spec: TaskSpec) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, teacher in enumerate(spec.teachers):
+        if teacher.name in seen:
+            yield ("teachers", index, "name"), f"two teachers are called {teacher.name!r}. Give each its own name."
+        seen.add(teacher.name)
+
+
+def _references(spec: TaskSpec) -> Iterator[Problem]:
+    teachers = {teacher.name: teacher for teacher in spec.teachers}
+    for index, name in enumerate(spec.references):
+        place: Place = ("reference",) if isinstance(spec.reference, str) else ("reference", index)
+        teacher = teachers.get(name)
+        if teacher is None:
+            yield place, f"reference {name!r} is none of the teachers.{nearest(name, teachers)} Teachers: {', '.join(teachers)}."
+        elif isinstance(teacher, RecordedTeacher) and teacher.published is None:
+            yield (
+                place,
+                f"reference {name!r} is a teacher known only by its rationales: nobody can compare with it. "
+                "Add `published: {quality, items, source}` to it, or name another teacher.",
+            )
+    if not spec.references:
+        yield ("reference",), f"reference names no teacher. Teachers: {', '.join(teachers)}."
+
+
+def _metric(spec: TaskSpec) -> Iterator[Problem]:
+    allowed = [name for name in METRICS if (name in CHOICE_METRICS) == (spec.kind == "choice")]
+    if spec.metric not in allowed:
+        yield ("metric",), f"metric {spec.metric!r} does not fit kind {spec.kind!r}. Allowed: {', '.join(allowed)}."
+
+
+def _choices(spec: TaskSpec) -> Iterator[Problem]:
+    if spec.kind == "generate":
+        if spec.choices is not None:
+            yield ("choices",), "a task of kind 'generate' has no choices. Remove `choices`, or write `kind: choice`."
+        if spec.scoring is not None:
+            yield ("scoring",), "a task of kind 'generate' has no choices to weigh. Remove `scoring`, or write `kind: choice`."
+        return
+    if spec.choices is None:
+        yield (
+            ("kind",),
+            "a task of kind 'choice' needs `choices`: the labels, a .json or .txt file of them, or the column that holds them.",
+        )
+    elif isinstance(spec.choices, tuple):
+        yield from label_problems(spec.choices)
+
+
+def label_problems(labels: tuple[str, ...]) -> Iterator[Problem]:
+    """Say what is wrong with a fixed label set."""
+    for index, label in enumerate(labels):
+        if not label.strip():
+            yield ("choices", index), f"choices[{index}] is empty. Every label needs a text."
+    for label, count in Counter(label.strip() for label in labels).items():
+        if count > 1:
+            last = len(labels) - 1 - [text.strip() for text in reversed(labels)].index(label)
+            yield ("choices", last), f"label {label!r} stands {count} times in choices. Keep one."
+    if len(labels) < 2:
+        yield ("choices",), f"choices has {len(labels)} label{'' if len(labels) == 1 else 's'}. A choice needs at least two."
+
+
+def _sizes(spec: TaskSpec) -> Iterator[Problem]:
+    for index, size in enumerate(spec.students.sizes):
+        try:
+            parse_size(size)
+        except TaskError as problem:
+            yield ("students", "sizes", index), f"{dotted(('students', 'sizes', index))}: {problem}"
+
+
+def _recipes(spec: TaskSpec) -> Iterator[Problem]:
+    recorded = [teacher.name for teacher in spec.teachers if isinstance(teacher, RecordedTeacher)]
+    for index, recipe in enumerate(spec.recipes):
+        place: Place = ("recipes", index)
+        if spec.kind == "generate" and recipe.answer_loss in ("choices", "both"):
+            yield (
+                (*place, "answer_loss"),
+                f"answer_loss {recipe.answer_loss!r} needs choices, which kind 'generate' has not. Write answer_loss: text.",
+            )
+        if not isinstance(recipe, Rationales):
+            continue
+        if not recorded:
+            yield (
+                place,
+                "recipe 'rationales' needs a teacher with recorded rationales. "
+                "Add one: `- {name: ..., rationales: file.jsonl}`, or remove the recipe.",
+            )
+            continue
+        for name in recipe.teachers or ():
+            if name not in recorded:
+                yield (
+                    (*place, "teachers"),
+                    f"recipe 'rationales' names {name!r}, which is no teacher with rationales."
+                    f"{nearest(name, recorded)} Such teachers: {', '.join(recorded)}.",
+                )
+
+
+def _goal(spec: TaskSpec) -> Iterator[Problem]:
+    if spec.goal.within is not None and spec.goal.beat_by > 0:
+        yield (
+            ("goal", "within"),
+            "goal has both 'beat_by' and 'within'. Keep the one that is meant: beat the reference, or match it.",
+        )

@@ -1,0 +1,26 @@
+"""Parameter counts as people write them: 8M, 1.5B."""
+
+import re
+
+from underdog.errors import TaskError
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMB]?)", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def parse_size(text: str) -> int:
+    """Return the number of parameters that `text` names: `"8M"` is 8,000,000. Raises TaskError on anything else."""
+    match = _SIZE.fullmatch(text.strip().replace("_", "").replace(",", ""))
+    size = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise TaskError(f"{text!r} is not a size. Write a number of parameters with K, M or B, such as 500K, 8M or 1.5B.")
+    return size
+
+
+def format_size(parameters: int) -> str:
+    """Return a short form with at most one decimal: 8,412,345 is `"8.4M"`, 8,000,000 is `"8M"`."""
+    for unit in ("B", "M", "K"):
+        short = round(parameters / _UNITS[unit], 1)
+        if short >= 1 and (unit == "B" or short < 1000):
+            return f"{short:.1f}".removesuffix(".0") + unit
+    return str(parameters)
