@@ -1,5 +1,6 @@
 """The only door to transformers and peft: loading, saving, converting, adapting, and the parts that others compute with."""
 
+import copy
 import gc
 import json
 import logging
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, set_seed
 from transformers.utils import logging as transformers_logging
 
 from underdog import weights
 from underdog.answering import Footprint
 from underdog.errors import DiskFull, ModelUnavailable
+from underdog.runs import fingerprint, sha256_file
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
 
@@ -223,6 +225,45 @@ def merged(lm: LanguageModel) -> LanguageModel:
     return replace(lm, model=lm.model.merge_and_unload()) if hasattr(lm.model, "peft_config") else lm
 
 
+def copied(lm: LanguageModel) -> LanguageModel:
+    """A copy that can be trained without touching the original."""
+    return replace(lm, model=copy.deepcopy(lm.model))
+
+
+def parameters_of(name: str, settings: Settings) -> int:
+    """Count a model's parameters without loading its weights, shared ones once."""
+    location = weights.resolve(name, settings)
+    if location.entry is not None:
+        return location.entry.parameters
+    source = str(location.folder or location.hub_id)
+    local = settings.offline or location.folder is not None
+    config = AutoConfig.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config).num_parameters()
+
+
+def use_threads(count: int | None) -> None:
+    """Limit torch to so many CPU threads; None leaves its own choice."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def seed(number: int) -> None:
+    """Seed what draws the first values of adapters."""
+    set_seed(number)
+
+
+def identity(name: str, settings: Settings) -> str:
+    """What tells one model's weights from another's: the catalogue's hash, a folder's content, or a hub id."""
+    location = weights.resolve(name, settings)
+    if location.entry is not None:
+        return location.entry.sha256
+    if location.folder is not None:
+        files = sorted(path for path in location.folder.iterdir() if path.suffix in {".json", ".safetensors"})
+        return fingerprint({path.name: sha256_file(path) for path in files})
+    return str(location.hub_id)
+
+
 def rebuilt(
     lm: LanguageModel, name: str, change: Callable[[Any], None], state: dict[str, Tensor], tokenizer: Any | None = None
 ) -> LanguageModel:
@@ -246,11 +287,6 @@ def rebuilt(
 def tokenizer_from(folder: Path) -> Any:
     """Load a tokenizer folder."""
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-
-
-def config_of(folder: Path) -> Any:
-    """Read a model folder's config without its weights."""
-    return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def generate(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:

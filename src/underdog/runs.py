@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,6 +59,11 @@ def fingerprint(value: Any) -> str:
     """Sixteen hex digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass as a dictionary that JSON can hold."""
+    return asdict(value)
 
 
 def sha256_file(path: Path) -> str:

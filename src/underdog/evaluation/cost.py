@@ -1,6 +1,27 @@
-"""What an answer costs, measured in fresh processes."""
+"""What an answer costs, measured in fresh processes: `python -m underdog.evaluation.cost request.json`."""
 
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from underdog.answering import Question
 from underdog.config import Config
+from underdog.errors import UnderdogError
+from underdog.progress import Progress, Silent
+from underdog.runs import write_json
+from underdog.settings import Settings
+
+PROCESSES = 3
+LATENCY_ITEMS = 32
+THROUGHPUT_ITEMS = 96
+BATCHES = (8, 32, 96)
 
 
 class Spread(Config):
@@ -27,3 +48,103 @@ class Cost(Config):
     best_batch: int
     device: str
     items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a fresh process is to measure."""
+
+    model: str
+    """Catalogue name, hub id or folder."""
+    questions: tuple[Question, ...]
+    scoring: str
+    prefix: str
+    precision: str
+    max_new_tokens: int
+    first_line_only: bool
+    cache: str
+    offline: bool
+    threads: int | None
+
+
+def measure_cost(
+    model: str, questions: Sequence[Question], settings: Settings, *, scoring: str, prefix: str = "", precision: str = "bf16",
+    max_new_tokens: int = 64, first_line_only: bool = False, progress: Progress | None = None,
+) -> Cost:  # fmt: skip
+    """Measure in `PROCESSES` fresh processes, one after the other. Raises UnderdogError when one fails."""
+    request = Request(
+        model, tuple(questions[:THROUGHPUT_ITEMS]), scoring, prefix, precision, max_new_tokens, first_line_only,
+        str(settings.cache), settings.offline, settings.threads,
+    )  # fmt: skip
+    found = []
+    for number in range(PROCESSES):
+        (progress or Silent()).step(f"measuring the cost of {Path(model).name}", number, PROCESSES)
+        found.append(_in_fresh_process(request))
+    (progress or Silent()).step(f"measuring the cost of {Path(model).name}", PROCESSES, PROCESSES)
+    first = found[0]
+    return Cost(
+        parameters=first["parameters"], weights_bytes=first["weights_bytes"], device=first["device"], items=len(request.questions),
+        peak_memory_bytes=_spread([one["peak_bytes"] for one in found]), latency_p50_s=_spread([one["p50"] for one in found]),
+        latency_p95_s=_spread([one["p95"] for one in found]), throughput_per_s=_spread([max(one["rates"].values()) for one in found]),
+        best_batch=int(max(first["rates"], key=first["rates"].__getitem__)),
+    )  # fmt: skip
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(median=median(values), low=min(values), high=max(values), runs=len(values))
+
+
+def _in_fresh_process(request: Request) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "request.json"
+        write_json(path, asdict(request))
+        done = subprocess.run([sys.executable, "-m", "underdog.evaluation.cost", str(path)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UnderdogError(f"measuring the cost of {request.model} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure(request: Request) -> dict[str, Any]:
+    """Load, answer, and report: what the fresh process does."""
+    import numpy as np
+    import torch
+
+    from underdog import models
+    from underdog.inference.answerer import ModelAnswerer
+    from underdog.inference.memory import peak_bytes
+
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    lm = models.load(request.model, Settings(cache=Path(request.cache), offline=request.offline))
+    answerer = ModelAnswerer(
+        lm, scoring=request.scoring, prefix=request.prefix, precision=request.precision,  # pyright: ignore[reportArgumentType]
+        max_new_tokens=request.max_new_tokens, first_line_only=request.first_line_only, tokens_per_batch=1 << 14,
+    )  # fmt: skip
+    questions = list(request.questions)
+    answerer.answer(questions[:3])
+    seconds = []
+    for question in questions[:LATENCY_ITEMS]:
+        started = perf_counter()
+        answerer.answer([question])
+        seconds.append(perf_counter() - started)
+    rates = {}
+    for size in BATCHES:
+        started = perf_counter()
+        for start in range(0, len(questions), size):
+            answerer.answer(questions[start : start + size])
+        rates[size] = len(questions) / (perf_counter() - started)
+    footprint = lm.footprint()
+    return {
+        "parameters": footprint.parameters, "weights_bytes": footprint.weights_bytes, "peak_bytes": peak_bytes(),
+        "p50": float(np.percentile(seconds, 50)), "p95": float(np.percentile(seconds, 95)), "rates": rates, "device": str(lm.device),
+    }  # fmt: skip
+
+
+def _read(path: Path) -> Request:
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    questions = tuple(Question(**{**question, "choices": tuple(question["choices"])}) for question in fields.pop("questions"))
+    return Request(questions=questions, **fields)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(_read(Path(sys.argv[1])))))

@@ -56,6 +56,7 @@ class ModelAnswerer:
         """Untrained models run on after their answer; trained ones end it themselves."""
         self.progress = progress or Silent()
         self._tries = Tries(lm.end)
+        self._shared: tuple[tuple[int, ...], Any] = ((), None)
 
     @property
     def name(self) -> str:
@@ -85,8 +86,7 @@ class ModelAnswerer:
         return [answers[index] for index in range(len(questions))]
 
     def _choose(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
-        shared = shared_beginning(encoded)
-        cache = self._run_once(shared) if shared else None
+        shared, cache = self._beginning(encoded)
         layouts = [self._lay(question, item, len(shared)) for question, item in zip(questions, encoded, strict=True)]
         done, budget = 0, self.tokens_per_batch
         waiting = list(by_budget([len(layout) for layout in layouts], budget))
@@ -109,11 +109,17 @@ class ModelAnswerer:
             done += len(indices)
             self.progress.step("answering", done, len(layouts))
 
-    def _run_once(self, shared: Sequence[int]) -> Any:
-        cache = models.new_cache()
-        tokens = torch.tensor([list(shared)], device=self.lm.device)
-        self.lm.hidden(tokens, torch.arange(len(shared), device=self.lm.device)[None], None, cache)
-        return cache
+    def _beginning(self, encoded: Sequence[Encoded]) -> tuple[tuple[int, ...], Any]:
+        """Tokens with which all prompts begin, and their keys and values: from an earlier call where they fit."""
+        tokens = self._shared[0]
+        if not (tokens and all(item.prompt[: len(tokens)] == tokens and len(item.prompt) > len(tokens) for item in encoded)):
+            tokens = shared_beginning(encoded)
+            if tokens:
+                cache = models.new_cache()
+                positions = torch.arange(len(tokens), device=self.lm.device)[None]
+                self.lm.hidden(torch.tensor([tokens], device=self.lm.device), positions, None, cache)
+                self._shared = (tokens, cache)
+        return (tokens, self._shared[1]) if tokens else ((), None)
 
     def _lay(self, question: Question, item: Encoded, skip: int) -> Layout:
         layout, node = item.layout(skip)

@@ -7,7 +7,7 @@ to single bytes. Works on byte-level BPE (GPT-2, Llama 3, SmolLM, Qwen) and on B
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,19 @@ from underdog.models import LanguageModel
 BYTE_TOKEN = re.compile(r"^<0x[0-9A-F]{2}>$")
 
 
-def trim_vocabulary(lm: LanguageModel, texts: Iterable[str], name: str | None = None) -> LanguageModel:
+def trim_vocabulary(lm: LanguageModel, texts: Sequence[str], name: str | None = None) -> LanguageModel:
     """Return a copy of `lm` whose vocabulary, embedding rows and tokenizer hold only what `texts` and any bytes need."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        lm.tokenizer.save_pretrained(folder)
-        path = folder / "tokenizer.json"
-        if not path.exists():
-            raise ModelUnavailable(f"model {lm.name!r} has no tokenizer.json: its vocabulary cannot be trimmed. Use sizes of the whole model.")
-        description = json.loads(path.read_text(encoding="utf-8"))
-        kept = kept_tokens(description, used_tokens(lm, list(texts)))
-        path.write_text(json.dumps(cut_tokenizer(description, kept), ensure_ascii=False), encoding="utf-8")
-        tokenizer = models.tokenizer_from(folder)
+        description = _describe(lm, Path(scratch))
+        kept = kept_tokens(description, used_tokens(lm, texts))
+        (Path(scratch) / "tokenizer.json").write_text(json.dumps(cut_tokenizer(description, kept), ensure_ascii=False), encoding="utf-8")
+        tokenizer = models.tokenizer_from(Path(scratch))
     rows = torch.tensor(kept, device=lm.device)
-    state = {}
-    size = len(lm.head_weight)
-    vocabulary_tensors = {id(lm.head_weight), id(lm.model.get_input_embeddings().weight)}
-    for key, value in lm.model.state_dict(keep_vars=True).items():
-        state[key] = value.detach()[rows] if id(value) in vocabulary_tensors and len(value) == size else value.detach()
+    tables = {id(lm.head_weight), id(lm.model.get_input_embeddings().weight)}
+    state = {
+        key: value.detach()[rows] if id(value) in tables else value.detach()
+        for key, value in lm.model.state_dict(keep_vars=True).items()
+    }
     new_id = {old: new for new, old in enumerate(kept)}
 
     def change(config: Any) -> None:
@@ -46,6 +41,23 @@ def trim_vocabulary(lm: LanguageModel, texts: Iterable[str], name: str | None = 
             setattr(config, which, _renamed(getattr(config, which, None), new_id))
 
     return models.rebuilt(lm, name or lm.name, change, state, tokenizer)
+
+
+def kept_count(lm: LanguageModel, texts: Sequence[str]) -> int:
+    """How many tokens `trim_vocabulary` would keep."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return len(kept_tokens(_describe(lm, Path(scratch)), used_tokens(lm, texts)))
+
+
+def _describe(lm: LanguageModel, scratch: Path) -> dict[str, Any]:
+    """Write the tokenizer into a scratch folder and return its description."""
+    lm.tokenizer.save_pretrained(scratch)
+    path = scratch / "tokenizer.json"
+    if not path.exists():
+        raise ModelUnavailable(
+            f"model {lm.name!r} has no tokenizer.json, so its vocabulary cannot be trimmed. Use sizes of the whole model."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _renamed(value: Any, new_id: dict[int, int]) -> Any:

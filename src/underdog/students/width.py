@@ -18,7 +18,7 @@ def narrow_feed_forward(lm: LanguageModel, neurons: int, texts: Sequence[str], n
     Activity is the root mean square of what a neuron feeds into the down projection. Works on gated feed-forward layers
     (gate_proj, up_proj, down_proj), as in Llama, Gemma, Qwen and Mistral; raises ModelUnavailable on others.
     """
-    if not all(hasattr(layer.mlp, part) for layer in lm.layers for part in ("gate_proj", "up_proj", "down_proj")):  # type: ignore[union-attr]
+    if not can_narrow(lm):
         raise ModelUnavailable(f"model {lm.name!r} ({lm.config.model_type}) has no gated feed-forward layers to narrow.")
     activity = _activity(lm, texts)
     state = lm.model.state_dict()
@@ -32,6 +32,12 @@ def narrow_feed_forward(lm: LanguageModel, neurons: int, texts: Sequence[str], n
         config.intermediate_size = neurons
 
     return models.rebuilt(lm, name or lm.name, change, state)
+
+
+def can_narrow(lm: LanguageModel) -> bool:
+    """Whether the model has gated feed-forward layers of the known kind."""
+    parts = ("gate_proj", "up_proj", "down_proj")
+    return all(hasattr(getattr(layer, "mlp", None), part) for layer in lm.layers for part in parts)
 
 
 def _activity(lm: LanguageModel, texts: Sequence[str]) -> list[torch.Tensor]:

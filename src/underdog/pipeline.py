@@ -1,0 +1,40 @@
+"""The whole flow on one screen; read this first."""
+
+import os
+from pathlib import Path
+from time import monotonic
+
+from underdog import models
+from underdog.progress import Progress, Silent
+from underdog.report.write import write_report
+from underdog.runs import Run
+from underdog.search.confirm import confirm
+from underdog.search.judge import judge
+from underdog.search.references import prepare
+from underdog.search.schedule import search
+from underdog.search.verdict import Verdict
+from underdog.search.workbench import Workbench
+from underdog.settings import Settings
+from underdog.task.task import Task
+
+
+def find_smallest(
+    task: Task, run: str | Path | None = None, *, settings: Settings | None = None, progress: Progress | None = None
+) -> Verdict:
+    """Return the smallest student that meets the task's goal, with the evidence, or say that none does.
+
+    Works in the folder `run` (`runs/<task name>` by default): killed and called again, it goes on where it stopped.
+    Writes report.html, report.md and verdict.json there. Raises UnderdogError for anything a user can mend.
+    """
+    settings = settings or Settings.from_environ(os.environ)
+    models.use_threads(settings.threads)
+    folder = Run(Path(run) if run is not None else Path("runs") / task.name)
+    with folder.session():
+        started, before = monotonic(), folder.seconds
+        bench = Workbench.of(task, folder, settings, progress or Silent())
+        reference, *others = [prepare(bench, name) for name in task.spec.references]
+        found = search(bench, reference)
+        measured = confirm(bench, reference, others, found.finalists)
+        verdict = judge(bench, found, measured, minutes=(before + monotonic() - started) / 60)
+        write_report(verdict, folder.folder)
+    return verdict

@@ -1,0 +1,155 @@
+"""Whom the students are measured against: a model asked as it is, one trained on the same data, or a published figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from underdog import models
+from underdog.answering import Answer
+from underdog.evaluation.metrics import metric
+from underdog.evaluation.score import score
+from underdog.inference.answerer import ModelAnswerer, Scoring
+from underdog.models import LanguageModel
+from underdog.search.candidates import Candidate
+from underdog.search.trials import Trained, pack, test_answers, train_and_score, unpack
+from underdog.search.workbench import Workbench, validation_sample
+from underdog.students.ladder import Shape
+from underdog.task.examples import Example
+from underdog.task.spec import Labels, LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, TrainedTeacher
+from underdog.teachers.local import local_teacher, untrained_scorings
+
+SELECTION_ITEMS = 200
+"""Validation items on which the reference's own best setting is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An untrained model with the setting in which it did best on validation."""
+
+    name: str
+    model: str
+    shots: int
+    scoring: Scoring
+    tried: dict[str, float]
+    """Quality on the validation sample of every setting tried."""
+
+    @property
+    def detail(self) -> str:
+        """In words."""
+        others = ", ".join(f"{setting}: {100 * value:.1f} %" for setting, value in self.tried.items())
+        chosen = f"{self.model} untrained, {self.shots}-shot, choices weighed by {self.scoring}"
+        return chosen + (f" (best on validation of {others})" if len(self.tried) > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedReference:
+    """A model fine-tuned on the task's training data, with one or more seeds."""
+
+    name: str
+    model: str
+    trials: tuple[Trained, ...]
+
+    @property
+    def detail(self) -> str:
+        """In words."""
+        first = self.trials[0]
+        return f"{self.model} fine-tuned on the same data ({first.candidate.tuning}, {len(self.trials)} seed(s))"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A figure from the literature."""
+
+    name: str
+    figure: PublishedFigure
+
+
+Reference = Asked | TrainedReference | Published
+
+
+def prepare(bench: Workbench, name: str) -> Reference:
+    """Make a reference ready to be measured: choose an untrained model's setting on validation, or train it."""
+    teacher = bench.task.spec.teacher(name)
+    if isinstance(teacher, LocalTeacher):
+        shots = (teacher.shots,) if isinstance(teacher.shots, int) else teacher.shots
+        return best_setting(bench, name, teacher.model, shots)
+    if isinstance(teacher, TrainedTeacher):
+        return _trained(bench, teacher)
+    figure = teacher.published
+    assert isinstance(teacher, PublishedTeacher | RecordedTeacher) and figure is not None  # the task file was checked
+    return Published(name, figure)
+
+
+def best_setting(bench: Workbench, name: str, model: str, shots: Sequence[int]) -> Asked:
+    """Choose number of shots and scoring on a sample of validation; kept, so that it is done once."""
+    settings = [(count, scoring) for count in dict.fromkeys(shots) for scoring in untrained_scorings(bench.task)]
+    if len(settings) == 1:
+        return Asked(name, model, *settings[0], tried={})
+    key = bench.fingerprint(select=bench.identity(model), shots=list(shots), seed=bench.task.spec.seed, metric=bench.task.spec.metric)
+    tried = bench.run.read("settings", key)
+    if tried is None:
+        sample = validation_sample(bench.splits.valid, SELECTION_ITEMS, bench.task.spec.seed)
+        lm = _load(bench, model)
+        tried = {}
+        for count, scoring in settings:
+            teacher = ask(bench, lm, count, scoring)
+            tried[f"{count}-shot {scoring}"] = score(teacher, sample, bench.task.spec.metric).quality.mean
+            bench.progress.say(f"{name}, {count}-shot, {scoring}: {100 * tried[f'{count}-shot {scoring}']:.1f} % of {len(sample)} validation items")
+        bench.run.keep("settings", key, tried)
+    count, scoring = max(settings, key=lambda setting: tried[f"{setting[0]}-shot {setting[1]}"])
+    return Asked(name, model, count, scoring, tried)
+
+
+def ask(bench: Workbench, lm: LanguageModel, shots: int, scoring: Scoring) -> ModelAnswerer:
+    """An untrained model as this task asks it."""
+    return local_teacher(lm, bench.task, bench.splits.train, shot_count=shots, scoring=scoring, progress=bench.progress)
+
+
+def _load(bench: Workbench, model: str) -> LanguageModel:
+    return bench.base if model == bench.task.spec.students.start else models.load(model, bench.settings, bench.progress)
+
+
+def _trained(bench: Workbench, teacher: TrainedTeacher) -> TrainedReference:
+    lm = _load(bench, teacher.model)
+    shape = Shape(len(lm.layers), int(lm.config.intermediate_size), len(lm.head_weight), True, lm.parameter_count())
+    candidate = Candidate(teacher.model, "whole", shape, Labels(), teacher.tuning)
+    seeds = [bench.task.spec.seed + number for number in range(teacher.seeds)]
+    overrides = (teacher.epochs, teacher.learning_rate)
+    return TrainedReference(
+        teacher.name, teacher.model, tuple(train_and_score(bench, candidate, seed, overrides) for seed in seeds)
+    )
+
+
+def answers(bench: Workbench, reference: Asked | TrainedReference, examples: Sequence[Example], part: str) -> list[tuple[Answer, ...]]:
+    """What a reference answers to a part ('valid' or 'test'), one row per seed; each asked once."""
+    if isinstance(reference, TrainedReference):
+        if part == "test":
+            return [test_answers(bench, trained, examples) for trained in reference.trials]
+        ids = [example.id for example in examples]
+        return [tuple(Answer(id, text) for id, text in zip(ids, trained.validation, strict=True)) for trained in reference.trials]
+    what: dict[str, Any] = {"ask": bench.identity(reference.model), "shots": reference.shots, "scoring": reference.scoring}
+    key = bench.fingerprint(**what, part=part, seed=bench.task.spec.seed, max_new_tokens=bench.task.spec.max_new_tokens)
+    kept = bench.run.read("references", key)
+    if kept is None:
+        teacher = ask(bench, _load(bench, reference.model), reference.shots, reference.scoring)
+        bench.progress.say(f"Asking {reference.name} the {len(examples)} questions of {part}")
+        kept = pack(teacher.answer([example.question for example in examples]))
+        bench.run.keep("references", key, kept)
+    return [unpack(kept)]
+
+
+def validation_target(bench: Workbench, reference: Reference) -> list[tuple[str | None, ...]] | float:
+    """The reference's answers on validation, or the published quality where there are none."""
+    if isinstance(reference, Published):
+        return reference.figure.quality
+    return [tuple(answer.text for answer in row) for row in answers(bench, reference, bench.splits.valid, "valid")]
+
+
+def quality_on_validation(bench: Workbench, target: list[tuple[str | None, ...]] | float) -> float:
+    """The reference's quality on validation."""
+    if isinstance(target, float):
+        return target
+    gold = [example.answer for example in bench.splits.valid]
+    return float(np.mean([metric(bench.task.spec.metric).whole(row, gold) for row in target]))

@@ -1,0 +1,93 @@
+"""The search on validation: smallest first, one seed, until the goal looks met."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from underdog.evaluation.metrics import metric
+from underdog.evaluation.statistics import Comparison
+from underdog.search.candidates import Candidate, rungs
+from underdog.search.references import Reference, quality_on_validation, validation_target
+from underdog.search.trials import Trained, train_and_score
+from underdog.search.workbench import Workbench
+from underdog.task.spec import Goal
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A trial and what validation says about it."""
+
+    trained: Trained
+    quality: float
+    promising: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was tried, and who goes on to the test set, smallest first."""
+
+    tried: tuple[Tried, ...]
+    finalists: tuple[Tried, ...]
+    budget_reached: bool
+
+
+def is_promising(comparison: Comparison, quality: float, goal: Goal, test_items: int) -> bool:
+    """Whether the goal would be met on a test set of `test_items` if the difference on validation were the true one.
+
+    The interval is that of validation, scaled to the size of the test set; an unpaired one is taken as it is.
+    """
+    difference = comparison.difference
+    scale = (difference.n / test_items) ** 0.5 if comparison.paired else 1.0
+    expected_low = difference.mean - (difference.mean - difference.low) * scale
+    return expected_low > goal.threshold and quality >= (goal.at_least or 0.0)
+
+
+def search(bench: Workbench, reference: Reference) -> Search:
+    """Try the rungs, smallest first; at each, the recipe and tuning best on validation may become a finalist.
+
+    Stops when enough finalists are found or the budget is used up. Where no rung is promising, the best one tried
+    goes to the test set all the same, so that a verdict of "none" rests on a measurement.
+    """
+    spec = bench.task.spec
+    target = validation_target(bench, reference)
+    bench.progress.say(f"To match on validation: {reference.name}, {100 * quality_on_validation(bench, target):.1f} %")
+    tried: list[Tried] = []
+    finalists: list[Tried] = []
+    deadline = None if spec.budget.minutes is None else monotonic() + 60 * spec.budget.minutes - bench.run.seconds
+    over = False
+    for rung in rungs(bench.task, bench.ladder):
+        best: Tried | None = None
+        for candidate in rung:
+            if deadline is not None and monotonic() > deadline and tried:
+                over = True
+                break
+            one = _try(bench, candidate, target)
+            tried.append(one)
+            best = one if best is None or one.quality > best.quality else best
+        if best is not None and best.promising:
+            finalists.append(best)
+        if over or len(finalists) == spec.goal.finalists:
+            break
+    return Search(tuple(tried), tuple(finalists) or (max(tried, key=lambda one: one.quality),), over)
+
+
+def _try(bench: Workbench, candidate: Candidate, target: Sequence[tuple[str | None, ...]] | float) -> Tried:
+    spec = bench.task.spec
+    bench.progress.say(f"Trying {candidate.label}")
+    trained = train_and_score(bench, candidate, spec.seed)
+    gold = [example.answer for example in bench.splits.valid]
+    measure = metric(spec.metric)
+    if isinstance(target, float):
+        comparison = measure.compare_published([trained.validation], gold, target, _published_items(bench), spec.goal.confidence)
+    else:
+        comparison = measure.compare([trained.validation], target, gold, spec.goal.confidence)
+    quality = measure.whole(trained.validation, gold)
+    promising = is_promising(comparison, quality, spec.goal, len(bench.splits.test))
+    bench.progress.say(f"{candidate.label}: {100 * quality:.1f} % on validation, {'promising' if promising else 'not enough'}")
+    return Tried(trained, quality, promising)
+
+
+def _published_items(bench: Workbench) -> int:
+    teacher = bench.task.spec.teacher(bench.task.spec.references[0])
+    published = getattr(teacher, "published", None)
+    return published.items if published is not None else len(bench.splits.valid)
