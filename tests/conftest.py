@@ -12,11 +12,6 @@ from underdog.settings import Settings
 
 # In tests the shapes in these modules' signatures are checked at every call. Must run before they are imported.
 SHAPED = ("underdog.training.losses", "underdog.inference.scores")
-    "underdog.training.losses",
-    "underdog.inference.scores",
-    "underdog.evaluation.metrics",
-    "underdog.evaluation.statistics",
-)
 install_import_hook(list(SHAPED), "beartype.beartype")
 
 
