@@ -45,7 +45,7 @@ class Comparison(Config):
     method: str
 
 
-def wilson(correct: float, n: int, confidence: float = 0.95) -> Estimate:
+def wilson(correct: int | float, n: int, confidence: float = 0.95) -> Estimate:
     """Return the share `correct / n` with Wilson's score interval (JASA 22, 1927). Raises ValueError on no items."""
     if n < 1:
         raise ValueError("no item could be scored, so there is no share to estimate")
@@ -87,7 +87,12 @@ def mcnemar_exact(a_right: Float[np.ndarray, " N"], b_right: Float[np.ndarray, "
 
 
 def paired_difference(
-    student: Qualities, reference: Qualities, confidence: float = 0.95, *, seed: int = 0, resamples: int = RESAMPLES
+    student: Qualities,
+    reference: Float[np.ndarray, "R N"] | Float[np.ndarray, " N"],
+    confidence: float = 0.95,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Comparison:
     """Compare student [S, N] with reference [R, N] on the same items. Raises ValueError when no item is left on both sides.
 
@@ -171,7 +176,7 @@ def _z(confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2))
 
 
-def _scored(*sides: Qualities) -> list[Float[np.ndarray, "S K"]]:
+def _scored(*sides: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "_ K"]]:
     """Return every side as [S, K] float64, with only the items that all seeds of all sides could score."""
     rows = [np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in sides]
     if len({row.shape[1] for row in rows}) > 1:
