@@ -1,0 +1,203 @@
+"""Thin commands: parse, call, print. Data goes to stdout, talk and progress to stderr."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from underdog.errors import UnderdogError
+from underdog.settings import Settings
+
+if TYPE_CHECKING:
+    from underdog.search.verdict import Verdict
+
+app = typer.Typer(
+    help="Find the smallest language model that does one task as well as a big one.\n\nStart with `underdog demo`, "
+    "or with a table of your own: `underdog init tickets.csv`, then `underdog find tickets.yaml`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TaskFile = Annotated[Path, typer.Argument(help="The task file (YAML).")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run; runs/<task name> by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout instead of a table.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; train nothing.")]
+
+
+@app.command()
+def demo(run: RunFolder = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Run the whole job on real text that is installed with Underdog (about five minutes on two cores).
+
+    Example: underdog demo
+    """
+    from underdog.demo import write_demo
+
+    folder = run or Path("runs") / "demo"
+    _find(write_demo(folder), folder, json, dry_run)
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file of examples.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Task file to write; beside the table by default.")] = None,
+    question: Annotated[str | None, typer.Option(help="Column with the question.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column with the answer.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a task file that is there.")] = False,
+) -> None:
+    """Write a task file for a table of examples, guessing its columns.
+
+    Example: underdog init tickets.csv --answer team
+    """
+    from underdog.runs import write_text
+    from underdog.task.guess import guess, task_yaml
+
+    path = output or table.with_name(table.name.split(".")[0] + ".yaml")
+    if path.exists() and not force:
+        raise UnderdogError(f"{path} is there already. Choose another name with --output, or overwrite it with --force.")
+    write_text(path, task_yaml(guess(table, _settings(), question=question, answer=answer), path.parent))
+    _say(f"Wrote {path}. Look it over, then: underdog check {path}")
+
+
+@app.command()
+def check(task_file: TaskFile, json: Json = False) -> None:
+    """Check a task file and its data; show a prompt, token counts, and what finding will cost. Trains nothing.
+
+    Example: underdog check examples/banking77.yaml
+    """
+    _plan(task_file, json)
+
+
+@app.command()
+def find(task_file: TaskFile, run: RunFolder = None, json: Json = False, dry_run: DryRun = False) -> None:
+    """Find the smallest student that meets the task's goal, and write the report.
+
+    Stopped at any moment and started again, it goes on where it was. Example: underdog find examples/banking77.yaml
+    """
+    _find(task_file, run, json, dry_run)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model folder (such as a winner's), a catalogue name, or a hub id.")],
+    task_file: TaskFile,
+    shots: Annotated[int, typer.Option(help="Worked examples before each question.")] = 0,
+    scoring: Annotated[str | None, typer.Option(help="constrained, sum or per_byte; by default what students of the task use.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Open the test set (recorded beside the task file's run).")] = False,
+    run: RunFolder = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Score one model on a task's validation set, or with --test on its test set.
+
+    Example: underdog evaluate runs/demo/students/0123456789abcdef runs/demo/demo.yaml
+    """
+    from underdog.evaluate import evaluate_model, evaluation_line
+    from underdog.task.task import Task
+    from underdog.terminal import shown_progress
+
+    task = Task.load(task_file, _settings())
+    if dry_run:
+        _print(f"Would score {model} on the {'test' if test else 'validation'} set of {task.name}, {shots}-shot.")
+        return
+    with shown_progress() as progress:
+        score = evaluate_model(model, task, shots=shots, scoring=scoring, test=test, run=run, progress=progress)
+    _print(score.quality.model_dump_json(indent=1) if json else evaluation_line(model, task, score))
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    json: Json = False,
+) -> None:
+    """Show the verdict of a finished run again.
+
+    Example: underdog show runs/demo
+    """
+    from underdog.search.verdict import Verdict
+
+    path = run / "verdict.json"
+    if not path.exists():
+        raise UnderdogError(f"{run}: there is no verdict.json here. Name a run folder that `underdog find` has finished, such as runs/demo.")
+    _show(Verdict.model_validate_json(path.read_text(encoding="utf-8")), run, json)
+
+
+def _find(task_file: Path, run: Path | None, json: bool, dry_run: bool) -> None:
+    if dry_run:
+        _plan(task_file, json)
+        return
+    from underdog.pipeline import find_smallest
+    from underdog.task.task import Task
+    from underdog.terminal import shown_progress
+
+    task = Task.load(task_file, _settings())
+    folder = run or Path("runs") / task.name
+    with shown_progress() as progress:
+        verdict = find_smallest(task, folder, settings=_settings(), progress=progress)
+    _show(verdict, folder, json)
+
+
+def _plan(task_file: Path, json: bool) -> None:
+    from underdog.search.estimate import estimate, plan_table
+    from underdog.task.task import Task
+    from underdog.terminal import shown_progress
+
+    task = Task.load(task_file, _settings())
+    with shown_progress() as progress:
+        plan = estimate(task, _settings(), progress)
+    if json:
+        _print(plan.model_dump_json(indent=1))
+    else:
+        _console().print(plan_table(plan))
+
+
+def _show(verdict: "Verdict", folder: Path, json: bool) -> None:
+    from underdog.report.terminal import terminal_table
+
+    if json:
+        _print(verdict.model_dump_json(indent=1))
+        return
+    console = _console()
+    console.print(terminal_table(verdict))
+    console.print(f"\n{verdict.sentence}\n", highlight=False, markup=False)
+    if verdict.winner_folder:
+        console.print(f"Model:  {folder / verdict.winner_folder}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report: {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _console():  # noqa: ANN202 - rich is imported only when something is printed
+    from rich.console import Console
+
+    return Console()
+
+
+def _print(text: str) -> None:
+    typer.echo(text)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _settings() -> Settings:
+    return Settings.from_environ(os.environ)
+
+
+def main() -> None:
+    """Run the command line; user errors print without a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "Stopped. Everything finished is kept; run the same command again to go on.")
+        sys.exit(130)
+    except UnderdogError as error:
+        _say(f"Error: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What a search would try and what it would cost, before anything is trained."""
+
+from time import perf_counter
+
+import torch
+from rich.console import Group
+from rich.table import Table
+
+from underdog.config import Config
+from underdog.evaluation.words import memory, seconds, size
+from underdog.inference.answerer import autocast
+from underdog.progress import Progress
+from underdog.recipes.labels import lay_answers
+from underdog.recipes.rationales import add_rationales
+from underdog.runs import Run
+from underdog.search.candidates import Candidate, plan_for, rungs
+from underdog.search.trials import loss_of, scoring_of
+from underdog.search.workbench import Workbench
+from underdog.settings import Settings
+from underdog.task.spec import Rationales
+from underdog.task.task import Task
+from underdog.teachers.local import precision
+
+EFFICIENCY = 0.55
+"""Share of the measured matrix-product rate that training reaches: measured on students of 8M and 135M parameters."""
+
+
+class PlannedTrial(Config):
+    """One candidate as it would be trained."""
+
+    label: str
+    asked_size: str
+    parameters: int
+    epochs: int
+    steps: int
+    tokens: int
+    """That go through the model in all."""
+    seconds: float
+    """Estimated from this machine's matrix-product rate."""
+    memory_bytes: int
+    """Estimated peak of training: weights, gradients, optimiser, activations."""
+
+
+class Plan(Config):
+    """The plan of a search."""
+
+    task: str
+    prompt: str
+    """The first training question as the model sees it."""
+    answer: str
+    examples: dict[str, int]
+    removed: dict[str, int]
+    prompt_tokens_mean: float
+    prompt_tokens_max: int
+    trials: tuple[PlannedTrial, ...]
+    seconds_at_most: float
+    """All trials on validation, and the remaining seeds of the largest as finalist."""
+
+
+def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
+    """Plan a search: read the data, load the model that students come from, and count."""
+    bench = Workbench.of(task, Run(task.folder / ".underdog-plan"), settings, progress)
+    first = bench.splits.train[0]
+    lengths = [len(tokens) for tokens in bench.base.encode([e.question.prompt + e.question.cue for e in bench.splits.train])]
+    rate = matrix_rate(task)
+    trials = tuple(
+        _planned(bench, candidate, rate) for rung in rungs(task, bench.ladder) for candidate in rung
+    )
+    confirming = max((trial.seconds for trial in trials), default=0.0) * (task.spec.goal.seeds - 1)
+    return Plan(
+        task=task.name, prompt=first.question.prompt + first.question.cue, answer=first.answer,
+        examples={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},
+        removed=bench.splits.removed, prompt_tokens_mean=sum(lengths) / len(lengths), prompt_tokens_max=max(lengths), trials=trials,
+        seconds_at_most=sum(trial.seconds for trial in trials) + confirming,
+    )  # fmt: skip
+
+
+def matrix_rate(task: Task, rows: int = 2048, width: int = 1024) -> float:
+    """Multiply-adds per second of this machine in the task's arithmetic."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    left, right = torch.randn(rows, width, device=device), torch.randn(width, width, device=device)
+    with torch.no_grad(), autocast(device, precision(task)):
+        best = float("inf")
+        for _ in range(5):
+            started = perf_counter()
+            (left @ right).sum().item()
+            best = min(best, perf_counter() - started)
+    return rows * width * width / best
+
+
+def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTrial:
+    shape, train = candidate.shape, bench.splits.train
+    plan = plan_for(bench.task, shape.parameters, candidate.tuning, len(train), bench.task.spec.seed)
+    some = train[: 64]
+    layouts = lay_answers(bench.base, some, loss=loss_of(bench, candidate), scoring=scoring_of(bench))
+    if isinstance(candidate.recipe, Rationales):
+        add_rationales(layouts, bench.base, some, bench.knowledge, candidate.recipe)
+    tokens = round(sum(map(len, layouts)) / len(some) * len(train)) * plan.epochs
+    hidden = bench.base.head_weight.shape[1]
+    inner = shape.parameters - shape.tokens * hidden
+    work = 3 * tokens * (inner + 0.3 * shape.tokens * hidden)
+    trained = shape.parameters if candidate.tuning == "full" else 0
+    activations = min(plan.tokens_per_batch, plan.batch_size * sum(map(len, layouts)) // len(some)) * shape.layers * hidden * 60
+    return PlannedTrial(
+        label=candidate.label, asked_size=candidate.asked, parameters=shape.parameters, epochs=plan.epochs,
+        steps=plan.epochs * -(-len(train) // plan.batch_size), tokens=tokens, seconds=work / (rate * EFFICIENCY),
+        memory_bytes=4 * shape.parameters + 12 * trained + activations,
+    )  # fmt: skip
+
+
+def plan_table(plan: Plan) -> Group:
+    """The plan for the terminal."""
+    table = Table("candidate", "epochs", "steps", "tokens", "time", "memory", title=f"Plan for {plan.task}")
+    for trial in plan.trials:
+        table.add_row(
+            trial.label, str(trial.epochs), f"{trial.steps:,}", size(trial.tokens), seconds(trial.seconds), memory(trial.memory_bytes)
+        )
+    sizes = ", ".join(f"{count:,} {part}" for part, count in plan.examples.items())
+    removed = "".join(f"\nLeft out: {count} {reason}." for reason, count in plan.removed.items() if count)
+    lengths = f"{plan.prompt_tokens_mean:.0f} tokens on average, {plan.prompt_tokens_max} at most"
+    prompt = f"The first question ({lengths}):\n\n{plan.prompt} [{plan.answer}]"
+    most = f"Training takes {seconds(plan.seconds_at_most)} at most; asking the reference comes on top."
+    return Group(f"{plan.task}: {sizes}.{removed}\n\n{prompt}\n", table, f"\n{most}")
