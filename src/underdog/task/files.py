@@ -111,7 +111,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line.rstrip())
         except json.JSONDecodeError as problem:
             raise TaskError(_broken_json(f"{path}:{number}", line, problem)) from None
         if not isinstance(values, dict):

@@ -20,15 +20,15 @@ _WANTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
     "too_short": "a list of {min_length} or more",
     "string_pattern_mismatch": "letters, digits, dots, dashes and underscores",
     "model_type": "fields and their values",
     "model_attributes_type": "fields and their values",
-    "union_tag_not_found": "fields and their values; 'kind' says which are allowed",
+    "union_tag_not_found": "fields and their values",
 }
 
 
@@ -36,20 +36,30 @@ def explain(error: ValidationError, source: Source) -> str:
     """Return one line for every field that is wrong."""
     found: dict[Place, list[ErrorDetails]] = {}
     for detail in error.errors():
+        if _is_echo(detail):
+            continue
         found.setdefault(_as_written(detail, source.data), []).append(detail)
     return "\n".join(f"{source.at(*place)}: {_one(place, details)}" for place, details in found.items())
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Tell whether pydantic calls a list too short only because some of its items are wrong."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail.get("ctx", {})["min_length"]
 
 
 def _one(place: Place, details: Sequence[ErrorDetails]) -> str:
     detail = details[0]
     field = dotted(place)
     match detail["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":
             allowed = _allowed(detail["loc"])
             return f"field {field!r} is not known.{nearest(str(place[-1]), allowed)} Allowed: {', '.join(allowed)}."
         case "missing":
             about = _field(detail["loc"])
             return f"field {field!r} is missing. Add it{f': {about.description}' if about and about.description else '.'}"
+        case "union_tag_not_found" if isinstance(detail["input"], Mapping) and detail["input"]:
+            kinds = ", ".join(str(_kind(model)) for model in _models_at(detail["loc"]))
+            return f"field '{field}.kind' is missing. Add it; allowed: {kinds}."
         case "literal_error" | "union_tag_invalid":
             context = detail.get("ctx", {})
             allowed = re.findall(r"'([^']*)'", str(context.get("expected") or context.get("expected_tags")))
@@ -58,7 +68,16 @@ def _one(place: Place, details: Sequence[ErrorDetails]) -> str:
     wanted = " or ".join(dict.fromkeys(_wanted(item) for item in details))
     quotes = details[0]["type"] == "string_type" and not isinstance(detail["input"], dict | list | None)
     hint = " YAML does not read it as text: put it in quotes." if quotes else ""
-    return f"field {field!r} is {detail['input']!r}; it must be {wanted}.{hint}"
+    return f"field {field!r} is {_shown(detail['input'])}; it must be {wanted}.{hint}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as the task file would write it."""
+    if value is None:
+        return "empty"
+    if isinstance(value, str):
+        return repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _wanted(detail: ErrorDetails) -> str:
@@ -84,6 +103,10 @@ def _as_written(detail: ErrorDetails, data: Any) -> Place:
         else:
             continue
         place.append(step)
+    if detail["type"] == "union_tag_invalid" and isinstance(data, Mapping):
+        place.append("kind")
+    if detail["type"] == "invalid_key":
+        place[-1] = str(place[-1])
     return tuple(place)
 
 

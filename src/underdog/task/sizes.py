@@ -19,8 +19,7 @@ def parse_size(text: str) -> int:
 
 def format_size(parameters: int) -> str:
     """Return a short form with at most one decimal: 8,412,345 is `"8.4M"`, 8,000,000 is `"8M"`."""
-    for unit in ("B", "M", "K"):
-        short = round(parameters / _UNITS[unit], 1)
-        if short >= 1 and (unit == "B" or short < 1000):
-            return f"{short:.1f}".removesuffix(".0") + unit
-    return str(parameters)
+    if parameters < 1000:
+        return str(parameters)
+    unit = next(unit for unit in "KMB" if unit == "B" or round(parameters / _UNITS[unit], 1) < 1000)
+    return f"{parameters / _UNITS[unit]:.1f}".removesuffix(".0") + unit

@@ -45,7 +45,7 @@ def read_source(path: Path) -> Source:
             raise TaskError(
                 f"{path}:1: a task file holds fields such as `name: my-task`, one a line. `underdog init` writes one."
             )
-        lines = dict(_places(node, (), path))
+        lines = dict(_places(node, (), path, set()))
         return Source(str(path), yaml.safe_load(text), lines)
     except yaml.MarkedYAMLError as problem:
         raise TaskError(_syntax(path, problem)) from None
@@ -60,18 +60,23 @@ def _syntax(path: Path, problem: yaml.MarkedYAMLError) -> str:
     return f"{where}not valid YAML: {what}. Check indentation, and put text that holds ': ', '#', '{{' or '[' in quotes."
 
 
-def _places(node: yaml.Node, place: Place, path: Path) -> Iterator[tuple[Place, int]]:
-    """Yield the place and the line (from 1) of every value; raise TaskError where a field is written twice."""
+def _places(node: yaml.Node, place: Place, path: Path, seen: set[int]) -> Iterator[tuple[Place, int]]:
+    """Yield the place and the line (from 1) of every value; follow no alias. Raises TaskError on a field written twice."""
     yield place, node.start_mark.line + 1
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _places(item, (*place, index), path)
+            yield from _places(item, (*place, index), path, seen)
     elif isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
+        first: dict[str, int] = {}
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
-            if name in seen:
-                raise TaskError(f"{path}:{line}: field {name!r} is written twice (first in line {seen[name]}). Keep one of them.")
-            seen[name] = line
-            yield from _places(value, (*place, name), path)
+            if name in first:
+                raise TaskError(
+                    f"{path}:{line}: field {name!r} is written twice (first in line {first[name]}). Keep one of them."
+                )
+            first[name] = line
+            yield from _places(value, (*place, name), path, seen)
             yield (*place, name), line

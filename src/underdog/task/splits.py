@@ -9,6 +9,7 @@ from underdog.errors import SealedTestSet, TaskError
 from underdog.task.examples import Example
 from underdog.task.overlap import question_key, without
 from underdog.task.read import read_examples
+from underdog.task.spec import LocalTeacher
 from underdog.task.task import Task
 
 FEWEST = 2
@@ -133,9 +134,20 @@ def _check(task: Task, parts: dict[str, Examples]) -> None:
             raise TaskError(
                 f"{origin}: {left}, where at least {FEWEST} are needed. Add examples; a few hundred are a good start."
             )
+    _check_shots(task, len(parts["train"]))
     seen = {example.answer for example in parts["train"]}
     if task.labels is not None and len(seen) == 1:
         raise TaskError(
             f"{task.files['train']}: every training item has the label {seen.pop()!r}: one class only, nothing to learn. "
             f"Add examples of the others, or name another column in fields.answer ({task.spec.fields.answer!r} now)."
         )
+
+
+def _check_shots(task: Task, examples: int) -> None:
+    for index, teacher in enumerate(task.spec.teachers):
+        if isinstance(teacher, LocalTeacher):
+            most = max([teacher.shots] if isinstance(teacher.shots, int) else teacher.shots, default=0)
+            if most > examples:
+                where = task.source.at("teachers", index, "shots")
+                asked = f"teacher {teacher.name!r} asks for {most} shots, but train has only {examples} examples left"
+                raise TaskError(f"{where}: {asked}. Ask for fewer shots, or add examples.")
