@@ -17,7 +17,7 @@ METRIC_NAMES = {
 COUNTS = ((1e9, "B"), (1e6, "M"), (1e3, "K"), (1.0, ""))
 BYTES = ((1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B"))
 TIMES = ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"))
-PER_SECOND = ((1.0, " /s"),)
+PLAIN = ((1.0, ""),)
 
 Units = tuple[tuple[float, str], ...]
 
@@ -67,11 +67,16 @@ def p_value(p: float) -> str:
 def comparison(compared: Comparison) -> str:
     """`difference +69.5 points (67.8–71.2), p < 0.001`, marked where it is unpaired or corrected."""
     marks = [] if compared.paired else ["unpaired"]
-    if compared.p_holm is not None:
+    if is_corrected(compared):
         marks.append("Holm")
     mark = f" ({', '.join(marks)})" if marks else ""
     p = compared.p_value if compared.p_holm is None else compared.p_holm
     return f"difference {points(compared.difference)}, {p_value(p)}{mark}"
+
+
+def is_corrected(compared: Comparison) -> bool:
+    """Whether the p-value was raised for the number of finalists; a single finalist's is not."""
+    return compared.p_holm is not None and compared.p_holm != compared.p_value
 
 
 def size(parameters: int) -> str:
