@@ -47,3 +47,35 @@ def smollm2(real_settings: Settings):
         except ModelUnavailable as error:
             pytest.skip(f"needs the SmolLM2 weights, from the cache or the package index: {error}")
     return models.load(entry.name, real_settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ordinary model folder: a Llama of 58 thousand random weights with its tokenizer, tied embeddings."""
+    import tiny
+
+    return tiny.write_llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tiny_folder: Path):
+    """That model, loaded; shared by a session's tests, which must not change it."""
+    import tiny
+
+    return tiny.load(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def untied_lm(tmp_path_factory: pytest.TempPathFactory):
+    """The same kind of model with a head of its own; not to be changed."""
+    import tiny
+
+    return tiny.load(tiny.write_llama(tmp_path_factory.mktemp("models") / "untied", tied=False, seed=1))
+
+
+@pytest.fixture(scope="session")
+def gemma_lm(tmp_path_factory: pytest.TempPathFactory):
+    """A tiny Gemma 3; not to be changed."""
+    import tiny
+
+    return tiny.load(tiny.write_gemma(tmp_path_factory.mktemp("models") / "gemma"))
