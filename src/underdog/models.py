@@ -1,7 +1,9 @@
 """The only door to transformers and peft: loading, saving, converting, adapting, and the parts that others compute with."""
 
+import contextlib
 import copy
 import gc
+import io
 import json
 import logging
 import shutil
@@ -175,8 +177,16 @@ def _converted(entry: weights.CatalogueEntry, settings: Settings, progress: Prog
     if (folder / "config.json").exists():
         return folder
     gguf = weights.fetch_gguf(entry, settings, progress)
+    with weights.one_at_a_time(folder.parent, progress):
+        if not (folder / "config.json").exists():
+            _convert(entry, gguf, folder, progress)
+    return folder
+
+
+def _convert(entry: weights.CatalogueEntry, gguf: Path, folder: Path, progress: Progress) -> None:
     progress.say(f"Converting {entry.name} to safetensors, once (under a minute)")
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     # The weights are plain float32 now; the marks of quantisation would keep transformers from saving them.
     for mark in ("hf_quantizer", "quantization_method"):
@@ -186,7 +196,6 @@ def _converted(entry: weights.CatalogueEntry, settings: Settings, progress: Prog
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     save(LanguageModel(entry.name, model, tokenizer), folder)
-    return folder
 
 
 def save(lm: LanguageModel, folder: Path) -> None:

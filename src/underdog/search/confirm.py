@@ -39,7 +39,7 @@ def confirm(bench: Workbench, reference: Reference, others: Sequence[Reference],
     spec = bench.task.spec
     seeds = [spec.seed + number for number in range(spec.goal.seeds)]
     teams = [[train_and_score(bench, one.trained.candidate, seed) for seed in seeds] for one in finalists]
-    twins = [_twin(bench, team) for team in teams if isinstance(team[0].candidate.recipe, Rationales)]
+    twins = _twins(bench, teams)
     test = bench.splits.test.open(reason="confirm finalists, references and controls")
     gold = [example.answer for example in test]
     measured = [_reference(bench, one, test) for one in (reference, *others)]
@@ -160,6 +160,12 @@ def _made(trained: Trained) -> str:
         f"{trained.candidate.start}, {trained.candidate.shape.describe()}; {trained.candidate.recipe.kind}, {trained.candidate.tuning}; "
         f"{facts['steps']} steps in {facts['seconds']:.0f} s"
     )
+
+
+def _twins(bench: Workbench, teams: Sequence[Sequence[Trained]]) -> list[list[Trained]]:
+    """The label-only twin of every finalist that learns rationales, unless it is a finalist itself."""
+    twins = {team[0].fingerprint: team for team in (_twin(bench, t) for t in teams if isinstance(t[0].candidate.recipe, Rationales))}
+    return [twin for name, twin in twins.items() if name not in {team[0].fingerprint for team in teams}]
 
 
 def _twin(bench: Workbench, team: Sequence[Trained]) -> list[Trained]:

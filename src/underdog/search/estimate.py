@@ -5,6 +5,7 @@ from time import perf_counter
 import torch
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from underdog.config import Config
 from underdog.evaluation.words import memory, seconds, size
@@ -120,4 +121,4 @@ def plan_table(plan: Plan) -> Group:
     lengths = f"{plan.prompt_tokens_mean:.0f} tokens on average, {plan.prompt_tokens_max} at most"
     prompt = f"The first question ({lengths}):\n\n{plan.prompt} [{plan.answer}]"
     most = f"Training takes {seconds(plan.seconds_at_most)} at most; asking the reference comes on top."
-    return Group(f"{plan.task}: {sizes}.{removed}\n\n{prompt}\n", table, f"\n{most}")
+    return Group(Text(f"{plan.task}: {sizes}.{removed}\n\n{prompt}\n"), table, Text(f"\n{most}"))

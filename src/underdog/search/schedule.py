@@ -52,23 +52,31 @@ def search(bench: Workbench, reference: Reference) -> Search:
     target = validation_target(bench, reference)
     bench.progress.say(f"To match on validation: {reference.name}, {100 * quality_on_validation(bench, target):.1f} %")
     tried: list[Tried] = []
-    finalists: list[Tried] = []
+    finalists: list[list[Tried]] = []
     deadline = None if spec.budget.minutes is None else monotonic() + 60 * spec.budget.minutes - bench.run.seconds
     over = False
     for rung in rungs(bench.task, bench.ladder):
-        best: Tried | None = None
+        here: list[Tried] = []
         for candidate in rung:
-            if deadline is not None and monotonic() > deadline and tried:
+            if deadline is not None and monotonic() > deadline and (tried or here):
                 over = True
                 break
             one = _try(bench, candidate, target)
-            tried.append(one)
-            best = one if best is None or one.quality > best.quality else best
-        if best is not None and best.promising:
-            finalists.append(best)
+            here.append(one)
+        tried += here
+        if any(one.promising for one in here):
+            finalists.append(here)
         if over or len(finalists) == spec.goal.finalists:
             break
-    return Search(tuple(tried), tuple(finalists) or (max(tried, key=lambda one: one.quality),), over)
+    if not finalists:
+        best = max(tried, key=lambda one: one.quality)
+        finalists.append([one for one in tried if one.trained.candidate.shape == best.trained.candidate.shape])
+    return Search(tuple(tried), tuple(one for rung in finalists for one in _going_on(rung, spec.goal)), over)
+
+
+def _going_on(rung: Sequence[Tried], goal: Goal) -> Sequence[Tried]:
+    """Who of one size goes on to the test set."""
+    return rung if goal.every_recipe else (max(rung, key=lambda one: one.quality),)
 
 
 def _try(bench: Workbench, candidate: Candidate, target: Sequence[tuple[str | None, ...]] | float) -> Tried:

@@ -188,6 +188,8 @@ class Goal(Config):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     seeds: PositiveInt = 3
     smallest_by: Literal["parameters"] = "parameters"
+    every_recipe: bool = False
+    """Measure every recipe and tuning of a finalist's size on the test set, not only the best on validation."""
     finalists: PositiveInt = 1
     """How many promising sizes go on to the test set; their p-values are corrected by Holm's method."""
 

@@ -51,6 +51,8 @@ def restore(folder: Path, learning: Sequence[nn.Parameter], optimizer: Any, reco
 def drop(folder: Path) -> None:
     """Remove the checkpoint of a finished training."""
     (folder / FILE).unlink(missing_ok=True)
+    if folder.exists():
+        folder.rmdir()
 
 
 def _inner(optimizer: Any) -> Any:
