@@ -81,6 +81,12 @@ def test_the_page_needs_nothing_from_elsewhere(shown: Page) -> None:
     assert any(len(script) > 1_000_000 and "plotly.js v" in script[:1000] for script in shown.scripts)
 
 
+def test_the_chart_offers_no_button_that_sends_figures_away(shown: Page) -> None:
+    assert 'plotlyServerURL: ""' in shown.scripts[-1]
+    buttons = re.search(r"modeBarButtons = (\[.*\]);", shown.scripts[-1])
+    assert buttons and json.loads(buttons[1]) == [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]]
+
+
 @pytest.mark.parametrize("verdict", [clear(), none_found()])
 def test_the_verdicts_sentence_stands_at_the_top(verdict: Verdict) -> None:
     parsed = read(verdict)
