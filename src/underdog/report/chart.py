@@ -83,7 +83,7 @@ def _points(style: str, contenders: Sequence[Contender]) -> Figure:
 
 def _band(reference: Contender) -> list[Figure]:
     """The reference's quality as a line across, with its interval as a band."""
-    across = {"xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
+    across = {"xref": "paper", "x0": 0, "x1": 1, "layer": "between"}
     low, mean, high = (_per_cent(value) for value in (reference.quality.low, reference.quality.mean, reference.quality.high))
     text = "" if reference.parameters else f"{escape(reference.name)} {mean:.1f} %"
     label = _label(text, "end", "--reference")
@@ -122,7 +122,7 @@ def _levels(verdict: Verdict, span: float) -> list[Figure]:
                 "x1": 1,
                 "y0": level,
                 "y1": level,
-                "layer": "below",
+                "layer": "between",
                 "line": line,
                 "label": label,
             }
