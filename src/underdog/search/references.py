@@ -113,7 +113,7 @@ def _load(bench: Workbench, model: str) -> LanguageModel:
 
 def _trained(bench: Workbench, teacher: TrainedTeacher) -> TrainedReference:
     lm = _load(bench, teacher.model)
-    shape = Shape(len(lm.layers), int(lm.config.intermediate_size), len(lm.head_weight), True, lm.parameter_count())
+    shape = Shape(len(lm.layers), int(lm.config.intermediate_size), len(lm.head_weight), 1, True, lm.parameter_count())
     candidate = Candidate(teacher.model, "whole", shape, Labels(), teacher.tuning)
     seeds = [bench.task.spec.seed + number for number in range(teacher.seeds)]
     overrides = (teacher.epochs, teacher.learning_rate)

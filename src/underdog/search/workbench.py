@@ -8,6 +8,7 @@ from typing import Any
 from underdog import models, runs
 from underdog.knowledge.collect import Knowledge, collect
 from underdog.progress import Progress
+from underdog.recipes.rationales import marker
 from underdog.runs import Run
 from underdog.settings import Settings
 from underdog.students.ladder import Ladder
@@ -41,19 +42,15 @@ class Workbench:
 
     @cached_property
     def ladder(self) -> Ladder:
-        """Sizes that students can have."""
-        return Ladder(self.base, self.texts, [e.question.prompt + e.question.cue for e in self.splits.train])
-
-    @cached_property
-    def texts(self) -> list[str]:
-        """All text of training, with choices and rationales: what decides a student's tokens. Test text never enters."""
+        """Sizes that students can have. Only training text decides their tokens; test text never enters."""
         questions = [example.question for example in self.splits.train]
-        found = [question.prompt + question.cue for question in questions]
-        found += [" " + choice for question in questions for choice in question.choices]
-        found += [" " + example.answer for example in self.splits.train]
-        found += [" " + text for text in self.knowledge.texts]
-        found += [f"\nReason ({teacher}):" for teacher in self.knowledge.rationales]
-        return list(dict.fromkeys(found))
+        texts = [question.prompt for question in questions] + [" " + example.answer for example in self.splits.train]
+        texts += [" " + text for text in self.knowledge.texts]
+        always = [question.cue for question in questions] + [marker(teacher) for teacher in self.knowledge.rationales]
+        always += [" " + label for label in self.task.labels or ()]
+        if self.task.labels is None:
+            texts += [" " + choice for question in questions for choice in question.choices]
+        return Ladder(self.base, texts, list(dict.fromkeys(always)), [q.prompt + q.cue for q in questions])
 
     def identity(self, model: str) -> str:
         """What tells a model's weights from others."""

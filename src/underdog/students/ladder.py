@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from underdog import models
 from underdog.models import LanguageModel
 from underdog.students.depth import block_influence, keep_layers, most_influential
-from underdog.students.vocabulary import kept_count, trim_vocabulary
+from underdog.students.vocabulary import count_tokens, keep_tokens, kept_count
 from underdog.students.width import can_narrow, narrow_feed_forward
 
 WHOLE_FROM = 0.95
@@ -14,6 +14,10 @@ WHOLE_FROM = 0.95
 CALIBRATION = 256
 """Texts on which influence and activity are measured."""
 NEURON_STEP = 64
+TIMES = (1, 2, 3, 5, 10)
+"""A token may have to occur so often in the task's text to be kept; a rarer one is written with shorter tokens."""
+TABLE_SHARE = 0.4
+"""The token table should take no more than this share of a student: the lowest of TIMES with which it does is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Shape:
     neurons: int
     """In each feed-forward layer."""
     tokens: int
+    times: int
+    """Tokens of the task's text that occur less often are not kept."""
     whole: bool
     parameters: int
     """Counted from the parts; the built student's own count is the same."""
@@ -39,21 +45,30 @@ class Shape:
 class Ladder:
     """The sizes that one model can be shrunk to for one task."""
 
-    def __init__(self, lm: LanguageModel, texts: Sequence[str], calibration: Sequence[str]) -> None:
-        """`texts` are all texts of training and validation, which decide the tokens; `calibration` prompts of training."""
+    def __init__(self, lm: LanguageModel, texts: Sequence[str], always: Sequence[str], calibration: Sequence[str]) -> None:
+        """`texts`, repetitions included, decide which tokens are common enough; those of `always` (choices, cues) are kept
+        however rare; `calibration` are prompts of training, on which layers and neurons are judged."""
         self.lm = lm
-        self._texts = list(texts)
+        self._counts = count_tokens(lm, texts)
+        self._always = set(count_tokens(lm, always))
         self._calibration = list(calibration)[:CALIBRATION]
         self._influence: list[float] | None = None
-        self._trimmed: LanguageModel | None = None
-        self._tokens: int | None = None
+        self._trimmed: dict[int, LanguageModel] = {}
+        self._sizes: dict[int, int] = {}
 
-    @property
-    def tokens(self) -> int:
-        """Vocabulary of a trimmed student."""
-        if self._tokens is None:
-            self._tokens = kept_count(self.lm, self._texts)
-        return self._tokens
+    def _used(self, times: int) -> set[int]:
+        return self._always | {token for token, count in self._counts.items() if count >= times}
+
+    def tokens(self, times: int) -> int:
+        """Vocabulary of a student that keeps the tokens which occur so often."""
+        if times not in self._sizes:
+            self._sizes[times] = kept_count(self.lm, self._used(times))
+        return self._sizes[times]
+
+    def _times(self, parameters: int) -> int:
+        """How often a token has to occur for a student of that size."""
+        hidden = self.lm.head_weight.shape[1] * (1 if self.lm.config.tie_word_embeddings else 2)
+        return next((times for times in TIMES if self.tokens(times) * hidden <= TABLE_SHARE * parameters), TIMES[-1])
 
     def shape(self, parameters: int) -> Shape:
         """The shape nearest to a parameter count.
@@ -63,9 +78,11 @@ class Ladder:
         whole = self.lm.parameter_count()
         layers, width = len(self.lm.layers), int(self.lm.config.intermediate_size)
         if parameters >= WHOLE_FROM * whole:
-            return Shape(layers, width, len(self.lm.head_weight), whole=True, parameters=whole)
+            return Shape(layers, width, len(self.lm.head_weight), 1, whole=True, parameters=whole)
+        times = self._times(parameters)
+        tokens = self.tokens(times)
         shapes = [
-            Shape(count, neurons, self.tokens, whole=False, parameters=self._count(count, neurons))
+            Shape(count, neurons, tokens, times, whole=False, parameters=self._count(count, neurons, tokens))
             for count in range(1, layers + 1)
             for neurons in self._widths(width)
         ]
@@ -77,7 +94,7 @@ class Ladder:
             return [width]
         return [width, *(share for part in range(7, 0, -1) if (share := width * part // 8 // NEURON_STEP * NEURON_STEP))]
 
-    def _count(self, layers: int, neurons: int) -> int:
+    def _count(self, layers: int, neurons: int, tokens: int) -> int:
         """Parameters of a trimmed student."""
         hidden = self.lm.head_weight.shape[1]
         layer = sum(parameter.numel() for parameter in self.lm.layers[0].parameters())
@@ -85,19 +102,19 @@ class Ladder:
         width = int(self.lm.config.intermediate_size)
         tables = 1 if self.lm.config.tie_word_embeddings else 2
         outside = self.lm.parameter_count() - layer * len(self.lm.layers) - tables * self.lm.head_weight.numel()
-        return outside + tables * self.tokens * hidden + layers * (layer - (width - neurons) * per_neuron)
+        return outside + tables * tokens * hidden + layers * (layer - (width - neurons) * per_neuron)
 
     def build(self, shape: Shape) -> LanguageModel:
         """Make the student of that shape; measures block influence the first time it is needed."""
         if shape.whole:
             return models.copied(self.lm)
-        if self._trimmed is None:
-            self._trimmed = trim_vocabulary(self.lm, self._texts)
-        student = self._trimmed
+        if shape.times not in self._trimmed:
+            self._trimmed[shape.times] = keep_tokens(self.lm, self._used(shape.times))
+        student = self._trimmed[shape.times]
         if shape.layers < len(self.lm.layers):
             if self._influence is None:
                 self._influence = block_influence(self.lm, self._calibration)
             student = keep_layers(student, most_influential(self._influence, shape.layers))
         if shape.neurons < int(self.lm.config.intermediate_size):
             student = narrow_feed_forward(student, shape.neurons, self._calibration)
-        return models.copied(student) if student is self._trimmed else student
+        return models.copied(student) if student is self._trimmed[shape.times] else student

@@ -7,6 +7,7 @@ to single bytes. Works on byte-level BPE (GPT-2, Llama 3, SmolLM, Qwen) and on B
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,14 @@ BYTE_TOKEN = re.compile(r"^<0x[0-9A-F]{2}>$")
 
 def trim_vocabulary(lm: LanguageModel, texts: Sequence[str], name: str | None = None) -> LanguageModel:
     """Return a copy of `lm` whose vocabulary, embedding rows and tokenizer hold only what `texts` and any bytes need."""
+    return keep_tokens(lm, set(count_tokens(lm, texts)), name)
+
+
+def keep_tokens(lm: LanguageModel, used: set[int], name: str | None = None) -> LanguageModel:
+    """Return a copy of `lm` with only the tokens `used`, and those that they and any bytes need."""
     with tempfile.TemporaryDirectory() as scratch:
         description = _describe(lm, Path(scratch))
-        kept = kept_tokens(description, used_tokens(lm, texts))
+        kept = kept_tokens(description, used)
         (Path(scratch) / "tokenizer.json").write_text(json.dumps(cut_tokenizer(description, kept), ensure_ascii=False), encoding="utf-8")
         tokenizer = models.tokenizer_from(Path(scratch))
     rows = torch.tensor(kept, device=lm.device)
@@ -43,10 +49,10 @@ def trim_vocabulary(lm: LanguageModel, texts: Sequence[str], name: str | None = 
     return models.rebuilt(lm, name or lm.name, change, state, tokenizer)
 
 
-def kept_count(lm: LanguageModel, texts: Sequence[str]) -> int:
-    """How many tokens `trim_vocabulary` would keep."""
+def kept_count(lm: LanguageModel, used: set[int]) -> int:
+    """How many tokens `keep_tokens` would keep."""
     with tempfile.TemporaryDirectory() as scratch:
-        return len(kept_tokens(_describe(lm, Path(scratch)), used_tokens(lm, texts)))
+        return len(kept_tokens(_describe(lm, Path(scratch)), used))
 
 
 def _describe(lm: LanguageModel, scratch: Path) -> dict[str, Any]:
@@ -67,9 +73,9 @@ def _renamed(value: Any, new_id: dict[int, int]) -> Any:
     return None if value is None else new_id.get(value)
 
 
-def used_tokens(lm: LanguageModel, texts: Sequence[str]) -> set[int]:
-    """Ids of all tokens that the texts consist of."""
-    return {token for tokens in lm.encode(texts) for token in tokens}
+def count_tokens(lm: LanguageModel, texts: Sequence[str]) -> Counter[int]:
+    """How often each token stands in the texts."""
+    return Counter(token for tokens in lm.encode(texts) for token in tokens)
 
 
 def kept_tokens(description: dict[str, Any], used: set[int]) -> list[int]:
