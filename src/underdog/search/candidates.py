@@ -10,8 +10,8 @@ from underdog.task.spec import Labels, Rationales
 from underdog.task.task import Task
 from underdog.training.loop import Plan
 
-SMALL = 30_000_000
-"""Students of at most so many parameters train long and at a high rate."""
+RATES = ((30_000_000, 1e-3), (70_000_000, 5e-4))
+"""Peak learning rates of shrunk students up to so many parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ def rungs(task: Task, ladder: Ladder) -> list[list[Candidate]]:
     ]
 
 
-def plan_for(task: Task, parameters: int, tuning: str, examples: int, seed: int, overrides: Sequence[float | None] = ()) -> Plan:
+def plan_for(task: Task, shape: Shape, tuning: str, examples: int, seed: int, overrides: Sequence[float | None] = ()) -> Plan:
     """Decide what the task file leaves open. `overrides` are (epochs, learning rate) of a trained reference."""
     training = task.spec.training
     epochs, rate = overrides or (None, None)
     return Plan(
-        epochs=int(epochs or training.epochs or _epochs(parameters, examples, training.batch_size)),
-        learning_rate=rate or training.learning_rate or _rate(parameters, tuning),
+        epochs=int(epochs or training.epochs or _epochs(shape, examples, training.batch_size)),
+        learning_rate=rate or training.learning_rate or _rate(shape, tuning),
         batch_size=training.batch_size,
         tokens_per_batch=training.tokens_per_batch,
         warmup=training.warmup,
@@ -66,16 +66,16 @@ def plan_for(task: Task, parameters: int, tuning: str, examples: int, seed: int,
     )
 
 
-def _epochs(parameters: int, examples: int, batch_size: int) -> int:
-    """Enough passes for a small student to learn the task from little; a few for a big one, which knows much already."""
+def _epochs(shape: Shape, examples: int, batch_size: int) -> int:
+    """Enough passes for a shrunk student to learn the task anew; a few for a whole model, which knows much already."""
     steps_an_epoch = max(1, examples / batch_size)
-    if parameters <= SMALL:
-        return max(3, min(12, round(1500 / steps_an_epoch)))
-    return max(2, min(4, round(500 / steps_an_epoch)))
+    if shape.whole:
+        return max(2, min(4, round(500 / steps_an_epoch)))
+    return max(3, min(12, round(1500 / steps_an_epoch)))
 
 
-def _rate(parameters: int, tuning: str) -> float:
-    """Peak learning rate."""
-    if tuning == "lora":
-        return 1e-3 if parameters <= SMALL else 5e-4
-    return 1e-3 if parameters <= SMALL else 1e-4
+def _rate(shape: Shape, tuning: str) -> float:
+    """Peak learning rate. Shrinking breaks a model, and mending it takes a higher rate than tuning a whole one."""
+    if shape.whole:
+        return 1e-4 if tuning == "full" else 5e-4
+    return next((rate for most, rate in RATES if shape.parameters <= most), 3e-4) * (1 if tuning == "full" else 2)

@@ -91,7 +91,7 @@ def matrix_rate(task: Task, rows: int = 2048, width: int = 1024) -> float:
 
 def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTrial:
     shape, train = candidate.shape, bench.splits.train
-    plan = plan_for(bench.task, shape.parameters, candidate.tuning, len(train), bench.task.spec.seed)
+    plan = plan_for(bench.task, shape, candidate.tuning, len(train), bench.task.spec.seed)
     some = train[: 64]
     layouts = lay_answers(bench.base, some, loss=loss_of(bench, candidate), scoring=scoring_of(bench))
     if isinstance(candidate.recipe, Rationales):

@@ -55,7 +55,7 @@ def loss_of(bench: Workbench, candidate: Candidate) -> AnswerLoss:
 
 def train_and_score(bench: Workbench, candidate: Candidate, seed: int, overrides: Sequence[float | None] = ()) -> Trained:
     """Train a candidate and let it answer validation, or take what an earlier session finished."""
-    plan = plan_for(bench.task, candidate.shape.parameters, candidate.tuning, len(bench.splits.train), seed, overrides)
+    plan = plan_for(bench.task, candidate.shape, candidate.tuning, len(bench.splits.train), seed, overrides)
     name = _name(bench, candidate, plan)
     folder = bench.run.folder / "students" / name
     kept = bench.run.read("trials", name)

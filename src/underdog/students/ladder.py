@@ -14,6 +14,8 @@ WHOLE_FROM = 0.95
 CALIBRATION = 256
 """Texts on which influence and activity are measured."""
 NEURON_STEP = 64
+NEAR = 0.1
+"""Whole layers are preferred if they come so near to the size asked for."""
 TIMES = (1, 2, 3, 5, 10)
 """A token may have to occur so often in the task's text to be kept; a rarer one is written with shorter tokens."""
 TABLE_SHARE = 0.4
@@ -73,7 +75,7 @@ class Ladder:
     def shape(self, parameters: int) -> Shape:
         """The shape nearest to a parameter count.
 
-        Whole layers come first; feed-forward layers are narrowed only where that comes nearer, down to an eighth.
+        Whole layers if they come within a tenth of it; else feed-forward layers narrowed by eighths, as wide as may be.
         """
         whole = self.lm.parameter_count()
         layers, width = len(self.lm.layers), int(self.lm.config.intermediate_size)
@@ -86,7 +88,10 @@ class Ladder:
             for count in range(1, layers + 1)
             for neurons in self._widths(width)
         ]
-        return min(shapes, key=lambda shape: (abs(shape.parameters - parameters) // (parameters // 50 + 1), -shape.neurons))
+        unnarrowed = min((shape for shape in shapes if shape.neurons == width), key=lambda shape: abs(shape.parameters - parameters))
+        if abs(unnarrowed.parameters - parameters) <= NEAR * parameters:
+            return unnarrowed
+        return min(shapes, key=lambda shape: (abs(shape.parameters - parameters) // round(parameters * NEAR / 2), -shape.neurons))
 
     def _widths(self, width: int) -> list[int]:
         """Feed-forward widths to choose from, the full one first."""
