@@ -1,11 +1,12 @@
 """Thin commands: parse, call, print. Data goes to stdout, talk and progress to stderr."""
 
+import errno
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from underdog.errors import UnderdogError
 from underdog.settings import Settings
@@ -13,7 +14,31 @@ from underdog.settings import Settings
 if TYPE_CHECKING:
     from underdog.search.verdict import Verdict
 
+
+class Commands(TyperGroup):
+    """Tells what a user can mend without a traceback: exit code 1, and 130 where the user stopped it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _say(str(stop) or "Stopped. Everything finished is kept; run the same command again to go on.")
+            raise typer.Exit(130) from None
+        except UnderdogError as error:
+            _say(f"Error: {error}")
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            _say(
+                f"Error: {where}no room left on the disk. Nothing finished is lost. Free some space and start again."
+            )
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Find the smallest language model that does one task as well as a big one.\n\nStart with `underdog demo`, "
     "or with a table of your own: `underdog init tickets.csv`, then `underdog find tickets.yaml`.",
     no_args_is_help=True,
@@ -29,7 +54,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout instead
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; train nothing.")]
 
 
-@app.command()
+@app.command(short_help="Run the whole job on real text that comes with Underdog.")
 def demo(run: RunFolder = None, json: Json = False, dry_run: DryRun = False) -> None:
     """Run the whole job on real text that is installed with Underdog (about five minutes on two cores).
 
@@ -41,10 +66,12 @@ def demo(run: RunFolder = None, json: Json = False, dry_run: DryRun = False) -> 
     _find(write_demo(folder), folder, json, dry_run)
 
 
-@app.command()
+@app.command(short_help="Write a task file for a table of examples.")
 def init(
     table: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file of examples.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Task file to write; beside the table by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Task file to write; beside the table by default.")
+    ] = None,
     question: Annotated[str | None, typer.Option(help="Column with the question.")] = None,
     answer: Annotated[str | None, typer.Option(help="Column with the answer.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a task file that is there.")] = False,
@@ -63,7 +90,7 @@ def init(
     _say(f"Wrote {path}. Look it over, then: underdog check {path}")
 
 
-@app.command()
+@app.command(short_help="Check a task file; show what finding would cost.")
 def check(task_file: TaskFile, json: Json = False) -> None:
     """Check a task file and its data; show a prompt, token counts, and what finding will cost. Trains nothing.
 
@@ -72,21 +99,25 @@ def check(task_file: TaskFile, json: Json = False) -> None:
     _plan(task_file, json)
 
 
-@app.command()
+@app.command(short_help="Find the smallest student that meets the goal.")
 def find(task_file: TaskFile, run: RunFolder = None, json: Json = False, dry_run: DryRun = False) -> None:
     """Find the smallest student that meets the task's goal, and write the report.
 
-    Stopped at any moment and started again, it goes on where it was. Example: underdog find examples/banking77.yaml
+    Stopped at any moment and started again, it goes on where it was.
+
+    Example: underdog find examples/banking77.yaml
     """
     _find(task_file, run, json, dry_run)
 
 
-@app.command()
+@app.command(short_help="Score one model on a task.")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model folder (such as a winner's), a catalogue name, or a hub id.")],
     task_file: TaskFile,
     shots: Annotated[int, typer.Option(help="Worked examples before each question.")] = 0,
-    scoring: Annotated[str | None, typer.Option(help="constrained, sum or per_byte; by default what students of the task use.")] = None,
+    scoring: Annotated[
+        str | None, typer.Option(help="constrained, sum or per_byte; by default what students of the task use.")
+    ] = None,
     test: Annotated[bool, typer.Option("--test", help="Open the test set (recorded beside the task file's run).")] = False,
     run: RunFolder = None,
     json: Json = False,
@@ -118,12 +149,23 @@ def show(
 
     Example: underdog show runs/demo
     """
+    from pydantic import ValidationError
+
     from underdog.search.verdict import Verdict
 
     path = run / "verdict.json"
     if not path.exists():
-        raise UnderdogError(f"{run}: there is no verdict.json here. Name a run folder that `underdog find` has finished, such as runs/demo.")
-    _show(Verdict.model_validate_json(path.read_text(encoding="utf-8")), run, json)
+        raise UnderdogError(
+            f"{run}: there is no verdict.json here. Name a run folder that `underdog find` has finished, such as runs/demo."
+        )
+    try:
+        verdict = Verdict.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UnderdogError(
+            f"{path}: this is no verdict that this version reads ({error.error_count()} fields differ). "
+            "Run `underdog find` on its task again with --run; finished trials are not repeated."
+        ) from None
+    _show(verdict, run, json)
 
 
 def _find(task_file: Path, run: Path | None, json: bool, dry_run: bool) -> None:
@@ -169,7 +211,7 @@ def _show(verdict: "Verdict", folder: Path, json: bool) -> None:
     console.print(f"Report: {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _console():  # noqa: ANN202 - rich is imported only when something is printed
+def _console():
     from rich.console import Console
 
     return Console()
@@ -188,15 +230,8 @@ def _settings() -> Settings:
 
 
 def main() -> None:
-    """Run the command line; user errors print without a traceback."""
-    try:
-        app()
-    except KeyboardInterrupt as stop:
-        _say(str(stop) or "Stopped. Everything finished is kept; run the same command again to go on.")
-        sys.exit(130)
-    except UnderdogError as error:
-        _say(f"Error: {error}")
-        sys.exit(1)
+    """Run the command line."""
+    app()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ class DiskFull(UnderdogError, OSError):
     """There is no room left for a file that was being written."""
 
 
+class CannotWrite(UnderdogError, OSError):
+    """A file or folder cannot be written, for a reason other than a full disk."""
+
+
 class TrainingDiverged(UnderdogError, ArithmeticError):
     """The loss became NaN or infinite."""
 
