@@ -1,27 +1,32 @@
 """The run folder: what is finished is named by its fingerprint, written whole or not at all, and never done twice."""
 
+import errno
 import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
-from underdog.errors import DiskFull, UnderdogError
+from filelock import FileLock, Timeout
+
+from underdog.errors import CannotWrite, DiskFull, UnderdogError
 
 PACKAGES = ("underdog", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: scratch file, fsync, rename. Raises DiskFull when there is no room."""
+    """Write a whole file or nothing: scratch file, fsync, rename. Raises DiskFull when there is no room, else CannotWrite."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,13 +36,20 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
-        if error.errno == 28:
-            raise DiskFull(
-                f"{path}: no room left for {len(data) / 1e6:.1f} MB. Nothing finished is lost. "
-                "Free some space, or choose another folder with --run, and start again."
-            ) from error
-        raise
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> DiskFull | CannotWrite:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"{path}: no room left to write this file. Nothing finished is lost. "
+            "Free some space, or choose another folder with --run, and start again."
+        )
+    return CannotWrite(
+        f"{path} cannot be written: {error.strerror}. Check the folder and who may write there, or choose another."
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,21 +96,39 @@ class Run:
     folder: Path
 
     @contextmanager
-    def session(self, clock: Callable[[], float] = monotonic) -> Iterator[None]:
-        """Hold the folder against a second process, and add this session's time to the run's."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = self.folder / "lock"
-        _take(lock)
-        before, started = self.seconds, clock()
+    def session(self, clock: Callable[[], float] = monotonic, note_every_s: float = 10.0) -> Iterator[None]:
+        """Hold the folder against a second process, and add this session's time to the run's.
+
+        The system frees the lock of a process that dies, and its time is known to within `note_every_s`.
+        """
         try:
-            yield
-        finally:
-            write_json(self.folder / "clock.json", {"seconds": before + clock() - started})
-            lock.unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_written(self.folder, error) from error
+        with _held(self.folder):
+            _sweep(self.folder)
+            before, started, ended = self.seconds, clock(), Event()
+
+            def note() -> None:
+                with suppress(OSError):
+                    write_json(self.folder / "clock.json", {"seconds": before + clock() - started})
+
+            def keep_noting() -> None:
+                while not ended.wait(note_every_s):
+                    note()
+
+            noting = Thread(target=keep_noting, daemon=True)
+            noting.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                noting.join()
+                note()
 
     @property
     def seconds(self) -> float:
-        """Time spent in all finished sessions."""
+        """Time spent in all earlier sessions."""
         return float((read_json(self.folder / "clock.json") or {"seconds": 0.0})["seconds"])
 
     def read(self, kind: str, name: str) -> Any | None:
@@ -120,19 +150,28 @@ class Run:
         return read_json(self.folder / "openings.json") or []
 
 
-def _take(lock: Path) -> None:
-    """Take the lock, or explain who holds it. A lock whose process is gone is taken over."""
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, or explain that another process does."""
+    lock = FileLock(folder / "lock")
     try:
-        with lock.open("x") as file:
-            file.write(str(os.getpid()))
-    except FileExistsError:
-        holder = lock.read_text().strip()
-        if holder.isdigit() and Path("/proc").exists() and Path(f"/proc/{holder}").exists() and int(holder) != os.getpid():
-            raise UnderdogError(
-                f"{lock.parent}: another underdog process ({holder}) is working in this run folder. "
-                "Wait for it, or choose another folder with --run."
-            ) from None
-        lock.write_text(str(os.getpid()))
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UnderdogError(
+            f"{folder}: another underdog process is working in this run folder. Wait for it, or choose another folder with --run."
+        ) from None
+    except OSError as error:
+        raise _not_written(folder / "lock", error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in list(folder.rglob("*.partial")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def machine() -> dict[str, str]:
