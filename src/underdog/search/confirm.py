@@ -11,7 +11,7 @@ from underdog.evaluation.cost import Cost, measure_cost
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import Comparison, Estimate, holm
 from underdog.search.candidates import Candidate
-from underdog.search.references import Asked, Published, Reference, TrainedReference, answers, best_setting
+from underdog.search.references import Published, Reference, TrainedReference, answers, best_setting
 from underdog.search.schedule import Tried
 from underdog.search.trials import Trained, answerer, fresh_student, pack, scoring_of, test_answers, train_and_score, unpack
 from underdog.search.verdict import Contender
@@ -164,7 +164,9 @@ def _made(trained: Trained) -> str:
 
 def _twins(bench: Workbench, teams: Sequence[Sequence[Trained]]) -> list[list[Trained]]:
     """The label-only twin of every finalist that learns rationales, unless it is a finalist itself."""
-    twins = {team[0].fingerprint: team for team in (_twin(bench, t) for t in teams if isinstance(t[0].candidate.recipe, Rationales))}
+    twins = {
+        team[0].fingerprint: team for team in (_twin(bench, t) for t in teams if isinstance(t[0].candidate.recipe, Rationales))
+    }
     return [twin for name, twin in twins.items() if name not in {team[0].fingerprint for team in teams}]
 
 
@@ -197,7 +199,11 @@ def _control(bench: Workbench, name: str, detail: str, rows: Rows, test: Sequenc
 def _untrained_student(bench: Workbench, candidate: Candidate, test: Sequence[Example]) -> Measured:
     """The finalist's own student before any training: what shrinking alone leaves."""
     key = bench.fingerprint(
-        untrained=candidate.asked, shape=str(candidate.shape), model=bench.identity(candidate.start), scoring=scoring_of(bench)
+        untrained=candidate.asked,
+        shape=str(candidate.shape),
+        model=bench.identity(candidate.start),
+        scoring=scoring_of(bench),
+        **bench.asking,
     )
     kept = bench.run.read("controls", key)
     if kept is None:
@@ -231,10 +237,17 @@ def _chance(bench: Workbench, test: Sequence[Example]) -> Measured:
 
 
 def _cost(
-    bench: Workbench, model: str, test: Sequence[Example], *, scoring: str, identity: str, prefix: str = "", first_line_only: bool = False
+    bench: Workbench,
+    model: str,
+    test: Sequence[Example],
+    *,
+    scoring: str,
+    identity: str,
+    prefix: str = "",
+    first_line_only: bool = False,
 ) -> Cost:
     """Measure, or take what was measured."""
-    key = bench.fingerprint(cost=identity, scoring=scoring, prefix=prefix)
+    key = bench.fingerprint(cost=identity, scoring=scoring, prefix=prefix, **bench.asking)
     kept = bench.run.read("costs", key)
     if kept is not None:
         return Cost.model_validate(kept)

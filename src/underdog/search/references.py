@@ -87,7 +87,9 @@ def best_setting(bench: Workbench, name: str, model: str, shots: Sequence[int]) 
     settings = [(count, scoring) for count in dict.fromkeys(shots) for scoring in untrained_scorings(bench.task)]
     if len(settings) == 1:
         return Asked(name, model, *settings[0], tried={})
-    key = bench.fingerprint(select=bench.identity(model), shots=list(shots), seed=bench.task.spec.seed, metric=bench.task.spec.metric)
+    key = bench.fingerprint(
+        select=bench.identity(model), shots=list(shots), seed=bench.task.spec.seed, metric=bench.task.spec.metric, **bench.asking
+    )
     tried = bench.run.read("settings", key)
     if tried is None:
         sample = validation_sample(bench.splits.valid, SELECTION_ITEMS, bench.task.spec.seed)
@@ -96,7 +98,9 @@ def best_setting(bench: Workbench, name: str, model: str, shots: Sequence[int]) 
         for count, scoring in settings:
             teacher = ask(bench, lm, count, scoring)
             tried[f"{count}-shot {scoring}"] = score(teacher, sample, bench.task.spec.metric).quality.mean
-            bench.progress.say(f"{name}, {count}-shot, {scoring}: {100 * tried[f'{count}-shot {scoring}']:.1f} % of {len(sample)} validation items")
+            bench.progress.say(
+                f"{name}, {count}-shot, {scoring}: {100 * tried[f'{count}-shot {scoring}']:.1f} % of {len(sample)} validation items"
+            )
         bench.run.keep("settings", key, tried)
     count, scoring = max(settings, key=lambda setting: tried[f"{setting[0]}-shot {setting[1]}"])
     return Asked(name, model, count, scoring, tried)
@@ -122,7 +126,9 @@ def _trained(bench: Workbench, teacher: TrainedTeacher) -> TrainedReference:
     )
 
 
-def answers(bench: Workbench, reference: Asked | TrainedReference, examples: Sequence[Example], part: str) -> list[tuple[Answer, ...]]:
+def answers(
+    bench: Workbench, reference: Asked | TrainedReference, examples: Sequence[Example], part: str
+) -> list[tuple[Answer, ...]]:
     """What a reference answers to a part ('valid' or 'test'), one row per seed; each asked once."""
     if isinstance(reference, TrainedReference):
         if part == "test":
@@ -130,7 +136,7 @@ def answers(bench: Workbench, reference: Asked | TrainedReference, examples: Seq
         ids = [example.id for example in examples]
         return [tuple(Answer(id, text) for id, text in zip(ids, trained.validation, strict=True)) for trained in reference.trials]
     what: dict[str, Any] = {"ask": bench.identity(reference.model), "shots": reference.shots, "scoring": reference.scoring}
-    key = bench.fingerprint(**what, part=part, seed=bench.task.spec.seed, max_new_tokens=bench.task.spec.max_new_tokens)
+    key = bench.fingerprint(**what, part=part, seed=bench.task.spec.seed, **bench.asking)
     kept = bench.run.read("references", key)
     if kept is None:
         teacher = ask(bench, _load(bench, reference.model), reference.shots, reference.scoring)

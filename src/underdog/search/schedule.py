@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
 
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import Comparison
@@ -45,7 +44,8 @@ def is_promising(comparison: Comparison, quality: float, goal: Goal, test_items:
 def search(bench: Workbench, reference: Reference) -> Search:
     """Try the rungs, smallest first; at each, the recipe and tuning best on validation may become a finalist.
 
-    Stops when enough finalists are found or the budget is used up. Where no rung is promising, the best one tried
+    Stops when enough finalists are found or the trials have trained for the budget's minutes: a measure that a run which
+    was stopped and taken up again has in common with one that was not. Where no rung is promising, the best one tried
     goes to the test set all the same, so that a verdict of "none" rests on a measurement.
     """
     spec = bench.task.spec
@@ -53,12 +53,12 @@ def search(bench: Workbench, reference: Reference) -> Search:
     bench.progress.say(f"To match on validation: {reference.name}, {100 * quality_on_validation(bench, target):.1f} %")
     tried: list[Tried] = []
     finalists: list[list[Tried]] = []
-    deadline = None if spec.budget.minutes is None else monotonic() + 60 * spec.budget.minutes - bench.run.seconds
+    budget_s = float("inf") if spec.budget.minutes is None else 60 * spec.budget.minutes
     over = False
     for rung in rungs(bench.task, bench.ladder):
         here: list[Tried] = []
         for candidate in rung:
-            if deadline is not None and monotonic() > deadline and (tried or here):
+            if sum(one.trained.facts["seconds"] for one in [*tried, *here]) >= budget_s:
                 over = True
                 break
             one = _try(bench, candidate, target)

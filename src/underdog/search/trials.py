@@ -70,11 +70,14 @@ def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
     knowledge = None
     if isinstance(candidate.recipe, Rationales):
         names = candidate.recipe.teachers or tuple(bench.knowledge.rationales)
-        knowledge = {n: [bench.knowledge.weights[n], {id: r.text for id, r in bench.knowledge.rationales[n].items()}] for n in names}
+        knowledge = {
+            n: [bench.knowledge.weights[n], {id: r.text for id, r in bench.knowledge.rationales[n].items()}] for n in names
+        }
     return bench.fingerprint(
         model=bench.identity(candidate.start), shape=runs.plain(candidate.shape), recipe=candidate.recipe.model_dump(),
         tuning=candidate.tuning, rank=bench.task.spec.training.lora_rank if candidate.tuning == "lora" else None,
         plan=runs.plain(plan), scoring=scoring_of(bench), loss=loss_of(bench, candidate), knowledge=knowledge,
+        **({"longest_answer": bench.task.spec.max_new_tokens} if bench.task.spec.kind == "generate" else {}),
     )  # fmt: skip
 
 

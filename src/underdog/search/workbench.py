@@ -56,6 +56,12 @@ class Workbench:
         """What tells a model's weights from others."""
         return models.identity(model, self.settings)
 
+    @property
+    def asking(self) -> dict[str, Any]:
+        """What of the task file shapes the answers of any model, beside its questions."""
+        spec = self.task.spec
+        return {"precision": spec.training.precision, "max_new_tokens": spec.max_new_tokens if spec.kind == "generate" else None}
+
     def fingerprint(self, **what: Any) -> str:
         """Name of a result: everything that shapes it, this task's data included."""
         return runs.fingerprint({"data": self.task.data_fingerprint, **what})

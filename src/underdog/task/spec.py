@@ -203,7 +203,7 @@ class Budget(Config):
     """How much the search may cost."""
 
     minutes: PositiveFloat | None = None
-    """No new trial starts on validation after this; what is promising by then is confirmed."""
+    """Once trials on validation have trained for so long, no new one starts; what is promising by then is confirmed."""
 
 
 METRICS = {
