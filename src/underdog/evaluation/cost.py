@@ -98,9 +98,13 @@ def _in_fresh_process(request: Request) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "request.json"
         write_json(path, asdict(request))
-        done = subprocess.run([sys.executable, "-m", "underdog.evaluation.cost", str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "underdog.evaluation.cost", str(path)], capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
-        raise UnderdogError(f"measuring the cost of {request.model} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+        raise UnderdogError(
+            f"measuring the cost of {request.model} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
