@@ -31,9 +31,7 @@ class Commands(TyperGroup):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            _say(
-                f"Error: {where}no room left on the disk. Nothing finished is lost. Free some space and start again."
-            )
+            _say(f"Error: {where}no room left on the disk. Nothing finished is lost. Free some space and start again.")
             raise typer.Exit(1) from None
 
 

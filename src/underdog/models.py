@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -21,8 +21,8 @@ from transformers.utils import logging as transformers_logging
 from underdog import weights
 from underdog.answering import Footprint
 from underdog.errors import DiskFull, ModelUnavailable
-from underdog.runs import fingerprint, sha256_file
 from underdog.progress import Progress, Silent
+from underdog.runs import fingerprint, sha256_file
 from underdog.settings import Settings
 
 
@@ -51,7 +51,7 @@ class LanguageModel:
     @property
     def head_weight(self) -> Tensor:
         """[V, H] weight of the vocabulary head."""
-        return self._transformer.get_output_embeddings().weight
+        return cast(nn.Module, self._transformer.get_output_embeddings()).weight  # pyright: ignore[reportReturnType]
 
     @property
     def device(self) -> torch.device:
@@ -86,9 +86,22 @@ class LanguageModel:
 
     def hidden(self, tokens: Tensor, positions: Tensor, visible: Tensor | None, cache: Any = None) -> Tensor:
         """Hidden states [B, T, H] of tokens [B, T]; `visible` [B, 1, T, past + T] says what each position sees."""
+        mask = None if visible is None else self._windowed(visible, positions)
         return self.backbone(
-            input_ids=tokens, position_ids=positions, attention_mask=visible, past_key_values=cache, use_cache=cache is not None
+            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
+
+    def _windowed(self, visible: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """The mask as each kind of layer needs it: one with an attention window sees no further back than that."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = getattr(self.config, "layer_types", None)
+        past = visible.shape[-1] - visible.shape[-2]
+        if not window or visible.shape[-1] <= window or (kinds and "sliding_attention" not in kinds):
+            return visible
+        cached = torch.arange(past, device=positions.device).expand(len(positions), past)
+        distance = positions[:, None, :, None] - torch.cat([cached, positions], 1)[:, None, None, :]
+        near = visible & (distance < window)
+        return {"full_attention": visible, "sliding_attention": near} if kinds else near
 
     def parameter_count(self) -> int:
         """Parameters, shared ones once."""
@@ -120,7 +133,12 @@ def repeated(cache: Any, count: int) -> Any:
 
 
 def load(
-    name: str, settings: Settings, progress: Progress | None = None, *, dtype: torch.dtype = torch.float32, device: str | None = None
+    name: str,
+    settings: Settings,
+    progress: Progress | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | None = None,
 ) -> LanguageModel:
     """Load a model by catalogue name, folder or hub id; raises UnknownName or ModelUnavailable."""
     location = weights.resolve(name, settings)
@@ -131,14 +149,20 @@ def load(
     else:
         source, offline = str(location.folder or location.hub_id), settings.offline or location.folder is not None
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", local_files_only=offline, trust_remote_code=False, use_safetensors=True
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=offline,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(
             f"model {name!r} cannot be loaded from {source}: {str(error).splitlines()[0]} "
-            "Allowed: a catalogue name, a folder with config.json and safetensors weights, or a hub id that can be reached or is cached."
+            "Allowed: a catalogue name, a folder with config.json and safetensors weights, "
+            "or a hub id that can be reached or is cached."
         ) from error
     loaded = LanguageModel(name, model.to(device or default_device()).eval(), tokenizer)
     _check_head(loaded)
@@ -192,9 +216,9 @@ def _convert(entry: weights.CatalogueEntry, gguf: Path, folder: Path, progress: 
     for mark in ("hf_quantizer", "quantization_method"):
         if hasattr(model, mark):
             delattr(model, mark)
-    model.is_quantized = False
+    setattr(model, "is_quantized", False)  # noqa: B010 - transformers declares no such attribute
     if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+        delattr(model.config, "quantization_config")
     save(LanguageModel(entry.name, model, tokenizer), folder)
 
 
@@ -283,7 +307,9 @@ def rebuilt(
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     if unexpected or set(missing) - tied - {"lm_head.weight"}:
-        raise ValueError(f"weights do not fit the changed config: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}")
+        raise ValueError(
+            f"weights do not fit the changed config: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}"
+        )
     model.tie_weights()
     ready = LanguageModel(name, model.to(lm.device).eval(), tokenizer or lm.tokenizer)
     if tokenizer is not None and model.generation_config is not None:

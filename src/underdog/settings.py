@@ -27,6 +27,8 @@ class Settings:
         return cls(
             cache=Path(environ.get("UNDERDOG_CACHE") or home_cache / "underdog"),
             data=Path(data) if data else None,
-            offline=any(environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("UNDERDOG_OFFLINE", "HF_HUB_OFFLINE")),
+            offline=any(
+                environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("UNDERDOG_OFFLINE", "HF_HUB_OFFLINE")
+            ),
             threads=int(threads) if threads else None,
         )

@@ -37,14 +37,22 @@ class Terminal:
         if not self._live and monotonic() - self._told > EVERY_S:
             self._told = monotonic()
             left = self._bars.tasks[0].time_remaining
-            self._bars.console.print(f"{what}: {done} of {total}" + (f", {left:.0f} s left" if left else ""), highlight=False, markup=False)
+            self._bars.console.print(
+                f"{what}: {done} of {total}" + (f", {left:.0f} s left" if left else ""), highlight=False, markup=False
+            )
 
 
 @contextmanager
 def shown_progress() -> Iterator[Terminal]:
     """Show progress while the block runs."""
     console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+    )
     bars = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
     with bars:
         yield Terminal(bars, console.is_terminal)

@@ -1,7 +1,7 @@
 """Layouts put together into tensors: by token budget, alike lengths together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -48,8 +48,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Move all tensors."""
-        return Batch(**{f.name: value.to(device, non_blocking=True) if isinstance(value := getattr(self, f.name), Tensor)
-                        else value for f in fields(self)})  # fmt: skip
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 def _sources(edges: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:

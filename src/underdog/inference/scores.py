@@ -4,9 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def group_log_softmax(
-    scores: Float[Tensor, " C"], group: Int[Tensor, " C"], groups: int
-) -> Float[Tensor, " C"]:
+def group_log_softmax(scores: Float[Tensor, " C"], group: Int[Tensor, " C"], groups: int) -> Float[Tensor, " C"]:
     """Normalise scores within each group: log of each choice's share among its own alternatives, at most 0."""
     highest = scores.new_full((groups,), float("-inf")).scatter_reduce(0, group, scores.detach(), "amax")
     shifted = scores - highest[group]

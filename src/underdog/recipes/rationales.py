@@ -40,4 +40,3 @@ def add_rationales(
             layout.learn_text(layout.branch(target, asked), knowledge.weights[name])
             added += 1
     return added
-

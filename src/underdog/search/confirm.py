@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from underdog import models
 from underdog.answering import Question
@@ -18,11 +18,14 @@ from underdog.search.verdict import Contender
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
 from underdog.task.prompts import shots
-from underdog.task.spec import Labels, Rationales
+from underdog.task.spec import Goal, Labels, Rationales
 from underdog.teachers.local import precision
 
 Rows = list[tuple[str | None, ...]]
 """Texts answered to the test, one row per seed."""
+
+
+Role = Literal["finalist", "control"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def confirm(bench: Workbench, reference: Reference, others: Sequence[Reference],
     return measured
 
 
-def meets_goal(comparison: Comparison, quality: float, goal: Any) -> bool:
+def meets_goal(comparison: Comparison, quality: float, goal: Goal) -> bool:
     """Whether a finalist's difference to the reference, with its doubt, and its own quality satisfy the goal."""
     sure = comparison.difference.low > goal.threshold
     if goal.within is None:
@@ -123,7 +126,7 @@ def _reference(bench: Workbench, reference: Reference, test: Sequence[Example]) 
         Contender(
             name=reference.name, role="reference", detail=reference.detail, parameters=parameters,
             quality=_estimate(bench, rows, test), per_seed=_per_seed(bench, rows, seeds, test), cost=cost,
-            unscored=sum(text is None for text in rows[0]),
+            unscored=_unscored(rows),
         ),
         rows, folder,
     )  # fmt: skip
@@ -141,25 +144,36 @@ def _published(bench: Workbench, reference: Published) -> Measured:
     return Measured(contender, None)
 
 
-def _team(bench: Workbench, team: Sequence[Trained], test: Sequence[Example], role: Any) -> Measured:
+def _team(bench: Workbench, team: Sequence[Trained], test: Sequence[Example], role: Role) -> Measured:
     """One candidate with all its seeds."""
     rows: Rows = [tuple(answer.text for answer in test_answers(bench, trained, test)) for trained in team]
     first = team[0]
+    label = first.candidate.label
+    cost = None
+    if role == "finalist":
+        cost = _cost(bench, str(first.folder), test, scoring=scoring_of(bench), identity=first.fingerprint)
     contender = Contender(
-        name=first.candidate.label if role == "finalist" else f"label-only twin: {first.candidate.label}",
-        role=role, detail=_made(first), parameters=first.candidate.shape.parameters, quality=_estimate(bench, rows, test),
-        per_seed=_per_seed(bench, rows, [trained.seed for trained in team], test), unscored=sum(text is None for text in rows[0]),
-        cost=_cost(bench, str(first.folder), test, scoring=scoring_of(bench), identity=first.fingerprint) if role == "finalist" else None,
-    )  # fmt: skip
+        name=label if role == "finalist" else f"label-only twin: {label}",
+        role=role,
+        detail=_made(first),
+        parameters=first.candidate.shape.parameters,
+        quality=_estimate(bench, rows, test),
+        per_seed=_per_seed(bench, rows, [trained.seed for trained in team], test),
+        unscored=_unscored(rows),
+        cost=cost,
+    )
     return Measured(contender, rows, first.folder)
 
 
+def _unscored(rows: Rows) -> int:
+    """Items that any seed could not score."""
+    return sum(None in column for column in zip(*rows, strict=True))
+
+
 def _made(trained: Trained) -> str:
-    facts = trained.facts
-    return (
-        f"{trained.candidate.start}, {trained.candidate.shape.describe()}; {trained.candidate.recipe.kind}, {trained.candidate.tuning}; "
-        f"{facts['steps']} steps in {facts['seconds']:.0f} s"
-    )
+    candidate, facts = trained.candidate, trained.facts
+    made = f"{candidate.start}, {candidate.shape.describe()}; {candidate.recipe.kind}, {candidate.tuning}"
+    return f"{made}; {facts['steps']} steps in {facts['seconds']:.0f} s"
 
 
 def _twins(bench: Workbench, teams: Sequence[Sequence[Trained]]) -> list[list[Trained]]:
@@ -191,7 +205,7 @@ def _controls(bench: Workbench, teams: Sequence[Sequence[Trained]], test: Sequen
 def _control(bench: Workbench, name: str, detail: str, rows: Rows, test: Sequence[Example], parameters: int | None) -> Measured:
     contender = Contender(
         name=name, role="control", detail=detail, parameters=parameters, quality=_estimate(bench, rows, test),
-        unscored=sum(text is None for text in rows[0]),
+        unscored=_unscored(rows),
     )  # fmt: skip
     return Measured(contender, rows)
 

@@ -64,14 +64,13 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
     first = bench.splits.train[0]
     lengths = [len(tokens) for tokens in bench.base.encode([e.question.prompt + e.question.cue for e in bench.splits.train])]
     rate = matrix_rate(task)
-    trials = tuple(
-        _planned(bench, candidate, rate) for rung in rungs(task, bench.ladder) for candidate in rung
-    )
+    trials = tuple(_planned(bench, candidate, rate) for rung in rungs(task, bench.ladder) for candidate in rung)
     confirming = max((trial.seconds for trial in trials), default=0.0) * (task.spec.goal.seeds - 1)
     return Plan(
         task=task.name, prompt=first.question.prompt + first.question.cue, answer=first.answer,
         examples={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},
-        removed=bench.splits.removed, prompt_tokens_mean=sum(lengths) / len(lengths), prompt_tokens_max=max(lengths), trials=trials,
+        removed=bench.splits.removed, prompt_tokens_mean=sum(lengths) / len(lengths),
+        prompt_tokens_max=max(lengths), trials=trials,
         seconds_at_most=sum(trial.seconds for trial in trials) + confirming,
     )  # fmt: skip
 
@@ -92,7 +91,7 @@ def matrix_rate(task: Task, rows: int = 2048, width: int = 1024) -> float:
 def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTrial:
     shape, train = candidate.shape, bench.splits.train
     plan = plan_for(bench.task, shape, candidate.tuning, len(train), bench.task.spec.seed)
-    some = train[: 64]
+    some = train[:64]
     layouts = lay_answers(bench.base, some, loss=loss_of(bench, candidate), scoring=scoring_of(bench))
     if isinstance(candidate.recipe, Rationales):
         add_rationales(layouts, bench.base, some, bench.knowledge, candidate.recipe)
@@ -114,7 +113,12 @@ def plan_table(plan: Plan) -> Group:
     table = Table("candidate", "epochs", "steps", "tokens", "time", "memory", title=f"Plan for {plan.task}")
     for trial in plan.trials:
         table.add_row(
-            trial.label, str(trial.epochs), f"{trial.steps:,}", size(trial.tokens), seconds(trial.seconds), memory(trial.memory_bytes)
+            trial.label,
+            str(trial.epochs),
+            f"{trial.steps:,}",
+            size(trial.tokens),
+            seconds(trial.seconds),
+            memory(trial.memory_bytes),
         )
     sizes = ", ".join(f"{count:,} {part}" for part, count in plan.examples.items())
     removed = "".join(f"\nLeft out: {count} {reason}." for reason, count in plan.removed.items() if count)

@@ -65,7 +65,9 @@ def _notes(bench: Workbench, found: Search) -> tuple[str, ...]:
     if not any(one.promising for one in found.tried):
         notes.append("No candidate looked good enough on validation; the best of them was measured on test all the same.")
     if found.budget_reached:
-        notes.append(f"The search stopped at its budget of {bench.task.spec.budget.minutes:g} minutes; larger candidates were not tried.")
+        notes.append(
+            f"The search stopped at its budget of {bench.task.spec.budget.minutes:g} minutes; larger candidates were not tried."
+        )
     return tuple(notes)
 
 
@@ -76,7 +78,7 @@ def disagreements(
     if winner.rows is None or reference.rows is None:
         return (), {}
     score_one = metric(metric_name).score_one
-    counts = dict.fromkeys(("both right", "winner right", "reference right", "both wrong"), 0)
+    counts: dict[str, int] = dict.fromkeys(("both right", "winner right", "reference right", "both wrong"), 0)
     shown: dict[str, list[Disagreement]] = {"winner": [], "reference": [], "neither": []}
     for example, ours, theirs in zip(test, winner.rows[0], reference.rows[0], strict=True):
         if ours is None or theirs is None:
@@ -86,6 +88,13 @@ def disagreements(
         right = "winner" if mine and not other else "reference" if other and not mine else "neither"
         if ours != theirs and not (mine and other) and len(shown[right]) < EXAMPLES:
             shown[right].append(
-                Disagreement(id=example.id, prompt=example.question.prompt, gold=example.answer, winner=ours, reference=theirs, who_is_right=right)
+                Disagreement(
+                    id=example.id,
+                    prompt=example.question.prompt,
+                    gold=example.answer,
+                    winner=ours,
+                    reference=theirs,
+                    who_is_right=right,
+                )
             )
     return tuple(one for kind in shown.values() for one in kind), counts

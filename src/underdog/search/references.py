@@ -84,7 +84,9 @@ def prepare(bench: Workbench, name: str) -> Reference:
 
 def best_setting(bench: Workbench, name: str, model: str, shots: Sequence[int]) -> Asked:
     """Choose number of shots and scoring on a sample of validation; kept, so that it is done once."""
-    settings = [(count, scoring) for count in dict.fromkeys(shots) for scoring in untrained_scorings(bench.task)]
+    settings: list[tuple[int, Scoring]] = [
+        (count, scoring) for count in dict.fromkeys(shots) for scoring in untrained_scorings(bench.task)
+    ]
     if len(settings) == 1:
         return Asked(name, model, *settings[0], tried={})
     key = bench.fingerprint(
@@ -98,9 +100,8 @@ def best_setting(bench: Workbench, name: str, model: str, shots: Sequence[int]) 
         for count, scoring in settings:
             teacher = ask(bench, lm, count, scoring)
             tried[f"{count}-shot {scoring}"] = score(teacher, sample, bench.task.spec.metric).quality.mean
-            bench.progress.say(
-                f"{name}, {count}-shot, {scoring}: {100 * tried[f'{count}-shot {scoring}']:.1f} % of {len(sample)} validation items"
-            )
+            share = f"{100 * tried[f'{count}-shot {scoring}']:.1f} %"
+            bench.progress.say(f"{name}, {count}-shot, {scoring}: {share} of {len(sample)} validation items")
         bench.run.keep("settings", key, tried)
     count, scoring = max(settings, key=lambda setting: tried[f"{setting[0]}-shot {setting[1]}"])
     return Asked(name, model, count, scoring, tried)
@@ -146,16 +147,14 @@ def answers(
     return [unpack(kept)]
 
 
-def validation_target(bench: Workbench, reference: Reference) -> list[tuple[str | None, ...]] | float:
-    """The reference's answers on validation, or the published quality where there are none."""
-    if isinstance(reference, Published):
-        return reference.figure.quality
+def validation_rows(bench: Workbench, reference: Asked | TrainedReference) -> list[tuple[str | None, ...]]:
+    """The reference's answers on validation, one row per seed."""
     return [tuple(answer.text for answer in row) for row in answers(bench, reference, bench.splits.valid, "valid")]
 
 
-def quality_on_validation(bench: Workbench, target: list[tuple[str | None, ...]] | float) -> float:
-    """The reference's quality on validation."""
-    if isinstance(target, float):
-        return target
+def quality_on_validation(bench: Workbench, reference: Reference) -> float:
+    """The reference's quality on validation; for a published figure, that figure."""
+    if isinstance(reference, Published):
+        return reference.figure.quality
     gold = [example.answer for example in bench.splits.valid]
-    return float(np.mean([metric(bench.task.spec.metric).whole(row, gold) for row in target]))
+    return float(np.mean([metric(bench.task.spec.metric).whole(row, gold) for row in validation_rows(bench, reference)]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import Comparison
 from underdog.search.candidates import Candidate, rungs
-from underdog.search.references import Reference, quality_on_validation, validation_target
+from underdog.search.references import Published, Reference, quality_on_validation, validation_rows
 from underdog.search.trials import Trained, train_and_score
 from underdog.search.workbench import Workbench
 from underdog.task.spec import Goal
@@ -49,8 +49,7 @@ def search(bench: Workbench, reference: Reference) -> Search:
     goes to the test set all the same, so that a verdict of "none" rests on a measurement.
     """
     spec = bench.task.spec
-    target = validation_target(bench, reference)
-    bench.progress.say(f"To match on validation: {reference.name}, {100 * quality_on_validation(bench, target):.1f} %")
+    bench.progress.say(f"To match on validation: {reference.name}, {100 * quality_on_validation(bench, reference):.1f} %")
     tried: list[Tried] = []
     finalists: list[list[Tried]] = []
     budget_s = float("inf") if spec.budget.minutes is None else 60 * spec.budget.minutes
@@ -61,7 +60,7 @@ def search(bench: Workbench, reference: Reference) -> Search:
             if sum(one.trained.facts["seconds"] for one in [*tried, *here]) >= budget_s:
                 over = True
                 break
-            one = _try(bench, candidate, target)
+            one = _try(bench, candidate, reference)
             here.append(one)
         tried += here
         if any(one.promising for one in here):
@@ -79,23 +78,18 @@ def _going_on(rung: Sequence[Tried], goal: Goal) -> Sequence[Tried]:
     return rung if goal.every_recipe else (max(rung, key=lambda one: one.quality),)
 
 
-def _try(bench: Workbench, candidate: Candidate, target: Sequence[tuple[str | None, ...]] | float) -> Tried:
+def _try(bench: Workbench, candidate: Candidate, reference: Reference) -> Tried:
     spec = bench.task.spec
     bench.progress.say(f"Trying {candidate.label}")
     trained = train_and_score(bench, candidate, spec.seed)
     gold = [example.answer for example in bench.splits.valid]
     measure = metric(spec.metric)
-    if isinstance(target, float):
-        comparison = measure.compare_published([trained.validation], gold, target, _published_items(bench), spec.goal.confidence)
+    if isinstance(reference, Published):
+        figure = reference.figure
+        comparison = measure.compare_published([trained.validation], gold, figure.quality, figure.items, spec.goal.confidence)
     else:
-        comparison = measure.compare([trained.validation], target, gold, spec.goal.confidence)
+        comparison = measure.compare([trained.validation], validation_rows(bench, reference), gold, spec.goal.confidence)
     quality = measure.whole(trained.validation, gold)
     promising = is_promising(comparison, quality, spec.goal, len(bench.splits.test))
     bench.progress.say(f"{candidate.label}: {100 * quality:.1f} % on validation, {'promising' if promising else 'not enough'}")
     return Tried(trained, quality, promising)
-
-
-def _published_items(bench: Workbench) -> int:
-    teacher = bench.task.spec.teacher(bench.task.spec.references[0])
-    published = getattr(teacher, "published", None)
-    return published.items if published is not None else len(bench.splits.valid)

@@ -22,7 +22,7 @@ def block_influence(lm: LanguageModel, texts: Sequence[str], tokens_per_batch: i
     real = torch.empty(0)
 
     def watch(index: int) -> Any:
-        def hook(module: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        def hook(_: Any, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
             before = inputs[0] if inputs else keywords["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
             cosine = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)

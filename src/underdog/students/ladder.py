@@ -88,7 +88,9 @@ class Ladder:
             for count in range(1, layers + 1)
             for neurons in self._widths(width)
         ]
-        unnarrowed = min((shape for shape in shapes if shape.neurons == width), key=lambda shape: abs(shape.parameters - parameters))
+        unnarrowed = min(
+            (shape for shape in shapes if shape.neurons == width), key=lambda shape: abs(shape.parameters - parameters)
+        )
         if abs(unnarrowed.parameters - parameters) <= NEAR * parameters:
             return unnarrowed
         return min(shapes, key=lambda shape: (abs(shape.parameters - parameters) // round(parameters * NEAR / 2), -shape.neurons))

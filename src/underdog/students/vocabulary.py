@@ -31,7 +31,9 @@ def keep_tokens(lm: LanguageModel, used: set[int], name: str | None = None) -> L
     with tempfile.TemporaryDirectory() as scratch:
         description = _describe(lm, Path(scratch))
         kept = kept_tokens(description, used)
-        (Path(scratch) / "tokenizer.json").write_text(json.dumps(cut_tokenizer(description, kept), ensure_ascii=False), encoding="utf-8")
+        (Path(scratch) / "tokenizer.json").write_text(
+            json.dumps(cut_tokenizer(description, kept), ensure_ascii=False), encoding="utf-8"
+        )
         tokenizer = models.tokenizer_from(Path(scratch))
     rows = torch.tensor(kept, device=lm.device)
     tables = {id(lm.head_weight), id(lm.model.get_input_embeddings().weight)}
@@ -82,7 +84,9 @@ def kept_tokens(description: dict[str, Any], used: set[int]) -> list[int]:
     """Old ids to keep, in order: used ones, added ones, all single bytes, and the parts from which kept ones are merged."""
     model = description["model"]
     if model.get("type") != "BPE":
-        raise ModelUnavailable(f"a {model.get('type')} tokenizer cannot be trimmed; BPE tokenizers can. Use sizes of the whole model.")
+        raise ModelUnavailable(
+            f"a {model.get('type')} tokenizer cannot be trimmed; BPE tokenizers can. Use sizes of the whole model."
+        )
     vocabulary: dict[str, int] = model["vocab"]
     wanted = {token for token, number in vocabulary.items() if number in used}
     wanted |= {token["content"] for token in description.get("added_tokens", []) if token["content"] in vocabulary}
@@ -112,7 +116,10 @@ def _is_byte_level(description: dict[str, Any]) -> bool:
 
 def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
     """Merges as pairs, in order of rank (older files write them as one string)."""
-    return [(merge.split(" ")[0], merge.split(" ")[1]) if isinstance(merge, str) else (merge[0], merge[1]) for merge in model["merges"]]
+    return [
+        (merge.split(" ")[0], merge.split(" ")[1]) if isinstance(merge, str) else (merge[0], merge[1])
+        for merge in model["merges"]
+    ]
 
 
 def cut_tokenizer(description: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
@@ -121,9 +128,7 @@ def cut_tokenizer(description: dict[str, Any], kept: Sequence[int]) -> dict[str,
     cut = json.loads(json.dumps(description))
     model = cut["model"]
     model["vocab"] = {token: new_id[number] for token, number in model["vocab"].items() if number in new_id}
-    model["merges"] = [
-        [left, right] for left, right in _merges(model) if {left, right, left + right} <= model["vocab"].keys()
-    ]
+    model["merges"] = [[left, right] for left, right in _merges(model) if {left, right, left + right} <= model["vocab"].keys()]
     cut["added_tokens"] = [{**token, "id": new_id[token["id"]]} for token in cut.get("added_tokens", [])]
     for special in _specials(cut.get("post_processor")):
         special["ids"] = [new_id[number] for number in special["ids"]]

@@ -46,7 +46,7 @@ def _activity(lm: LanguageModel, texts: Sequence[str]) -> list[torch.Tensor]:
     real = torch.empty(0)
 
     def watch(index: int) -> Any:
-        def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        def hook(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
             sums[index] += inputs[0][real].float().square().sum(0)
 
         return hook

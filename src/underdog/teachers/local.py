@@ -11,7 +11,13 @@ from underdog.task.task import Task
 
 
 def local_teacher(
-    lm: LanguageModel, task: Task, train: Sequence[Example], *, shot_count: int, scoring: Scoring, progress: Progress | None = None
+    lm: LanguageModel,
+    task: Task,
+    train: Sequence[Example],
+    *,
+    shot_count: int,
+    scoring: Scoring,
+    progress: Progress | None = None,
 ) -> ModelAnswerer:
     """Ask `lm` the task's questions after `shot_count` examples drawn from train with the task's seed."""
     return ModelAnswerer(

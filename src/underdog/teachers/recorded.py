@@ -22,7 +22,9 @@ def read_rationales(path: Path, teacher: str, field: str) -> dict[str, Rationale
     for row in read_rows(path):
         for column in ("id", field):
             if column not in row.values:
-                raise TaskError(f"{row.where}: field {column!r} is missing. Each row needs 'id' and {field!r}; add it or drop the row.")
+                raise TaskError(
+                    f"{row.where}: field {column!r} is missing. Each row needs 'id' and {field!r}; add it or drop the row."
+                )
         text = str(row.values[field] or "").strip()
         if text:
             found[str(row.values["id"])] = Rationale(str(row.values["id"]), teacher, text)

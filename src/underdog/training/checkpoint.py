@@ -61,4 +61,3 @@ def _inner(optimizer: Any) -> Any:
 
 def _state(optimizer: Any, parameter: nn.Parameter) -> dict[str, Any]:
     return _inner(optimizer).state.get(parameter, {})
-

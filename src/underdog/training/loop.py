@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import numpy as np
 import torch
@@ -98,13 +99,13 @@ def train(
     progress = progress or Silent()
     set_seed(plan.seed)
     accelerator = Accelerator(
-        mixed_precision="bf16" if plan.precision == "bf16" else "no", cpu=lm.device.type == "cpu", step_scheduler_with_optimizer=False
+        mixed_precision="bf16" if plan.precision == "bf16" else "no",
+        cpu=lm.device.type == "cpu",
+        step_scheduler_with_optimizer=False,
     )
     objective = Objective(lm).train()
     learning = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        _decayed(objective, plan.weight_decay), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = torch.optim.AdamW(_decayed(objective, plan.weight_decay), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
     lengths = [len(layout) for layout in layouts]
     total = plan.epochs * -(-len(layouts) // plan.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, plan.warmup))
@@ -125,7 +126,9 @@ def train(
                 step += 1
                 if step <= record.steps:
                     continue
-                loss, budget = _accumulate(accelerator, wrapped, [layouts[i] for i in indices], lm, budget, step, record, progress)
+                loss, budget = _accumulate(
+                    accelerator, wrapped, [layouts[i] for i in indices], lm, budget, step, record, progress
+                )
                 if not np.isfinite(loss):
                     raise TrainingDiverged(_diverged(what, step, total, epoch, loss, [layouts[i].id for i in indices], plan))
                 accelerator.clip_grad_norm_(learning, plan.clip)
@@ -143,7 +146,8 @@ def train(
         if checkpoint_folder is not None and record.steps:
             checkpoint.save(checkpoint_folder, learning, optimizer, record, plan)
         raise Interrupted(
-            f"Stopped at step {record.steps} of {total} of {what}; everything so far is kept. Run the same command again to go on."
+            f"Stopped at step {record.steps} of {total} of {what}; everything so far is kept. "
+            "Run the same command again to go on."
         ) from stop
     finally:
         objective.eval()
@@ -196,7 +200,7 @@ def _summed(accelerator: Accelerator, loss: float, device: torch.device) -> floa
     """Add the processes' shares of the loss."""
     if accelerator.num_processes == 1:
         return loss
-    return float(accelerator.reduce(torch.tensor(loss, device=device), "sum"))
+    return float(cast(Tensor, accelerator.reduce(torch.tensor(loss, device=device), "sum")))
 
 
 def _decayed(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

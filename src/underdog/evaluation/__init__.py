@@ -1,0 +1,1 @@
+"""Scores, numbers with their doubt, and cost."""
