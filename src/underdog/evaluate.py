@@ -18,9 +18,15 @@ from underdog.teachers.local import precision
 
 
 def evaluate_model(
-    model: str, task: Task, *, shots: int = 0, scoring: str | None = None, test: bool = False, run: Path | None = None,
+    model: str,
+    task: Task,
+    *,
+    shots: int = 0,
+    scoring: str | None = None,
+    test: bool = False,
+    run: Path | None = None,
     progress: Progress,
-) -> Score:  # fmt: skip
+) -> Score:
     """Score `model` on validation, or on test; opening the test set is recorded in the task's run folder."""
     if scoring is not None and scoring not in get_args(Scoring):
         raise unknown("scoring", scoring, get_args(Scoring))
@@ -29,10 +35,15 @@ def evaluate_model(
     lm = models.load(model, task.settings, progress)
     chosen: Scoring = scoring or task.spec.scoring or default_scoring(task.labels is not None)  # pyright: ignore[reportAssignmentType]
     answerer = ModelAnswerer(
-        lm, scoring=chosen, prefix=worked_examples(splits.train, shots, task.spec.seed), precision=precision(task),
-        tokens_per_batch=task.spec.training.tokens_per_batch, max_new_tokens=task.spec.max_new_tokens, first_line_only=shots > 0,
+        lm,
+        scoring=chosen,
+        prefix=worked_examples(splits.train, shots, task.spec.seed),
+        precision=precision(task),
+        tokens_per_batch=task.spec.training.tokens_per_batch,
+        max_new_tokens=task.spec.max_new_tokens,
+        first_line_only=shots > 0,
         progress=progress,
-    )  # fmt: skip
+    )
     examples = splits.test.open(reason=f"evaluate {model}") if test else splits.valid
     return score(answerer, examples, task.spec.metric, confidence=task.spec.goal.confidence, seed=task.spec.seed)
 

@@ -331,9 +331,16 @@ def generate(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=lm.device)
     with torch.no_grad():
         out = lm.model.generate(
-            input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=lm.pad,
-            eos_token_id=lm.end, temperature=None, top_p=None, top_k=None,
-        )  # fmt: skip
+            input_ids=tokens,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=lm.pad,
+            eos_token_id=lm.end,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )
     new = out[:, longest:].tolist()
     return [row[: row.index(lm.end)] if lm.end in row else row for row in new]
 

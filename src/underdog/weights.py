@@ -102,8 +102,13 @@ def run_pip(requirements: Sequence[str], target: Path) -> None:
     options = ["--no-input", "--progress-bar=off", "--disable-pip-version-check", "--target", str(target)]
     done = subprocess.run(
         [*command, *options, *requirements],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     if done.returncode != 0:
         raise PipFailed(done.stdout)
 

@@ -40,6 +40,8 @@ class Cost(Config):
     weights_bytes: int
     peak_memory_bytes: Spread
     """Peak resident (or device) memory of a fresh process that loads the model and answers."""
+    libraries_bytes: int = 0
+    """Of which the libraries alone took so much before the model was loaded (0 where not measured)."""
     latency_p50_s: Spread
     """At batch 1."""
     latency_p95_s: Spread
@@ -68,14 +70,30 @@ class Request:
 
 
 def measure_cost(
-    model: str, questions: Sequence[Question], settings: Settings, *, scoring: str, prefix: str = "", precision: str = "bf16",
-    max_new_tokens: int = 64, first_line_only: bool = False, progress: Progress | None = None,
-) -> Cost:  # fmt: skip
+    model: str,
+    questions: Sequence[Question],
+    settings: Settings,
+    *,
+    scoring: str,
+    prefix: str = "",
+    precision: str = "bf16",
+    max_new_tokens: int = 64,
+    first_line_only: bool = False,
+    progress: Progress | None = None,
+) -> Cost:
     """Measure in `PROCESSES` fresh processes, one after the other. Raises UnderdogError when one fails."""
     request = Request(
-        model, tuple(questions[:THROUGHPUT_ITEMS]), scoring, prefix, precision, max_new_tokens, first_line_only,
-        str(settings.cache), settings.offline, settings.threads,
-    )  # fmt: skip
+        model,
+        tuple(questions[:THROUGHPUT_ITEMS]),
+        scoring,
+        prefix,
+        precision,
+        max_new_tokens,
+        first_line_only,
+        str(settings.cache),
+        settings.offline,
+        settings.threads,
+    )
     found = []
     for number in range(PROCESSES):
         (progress or Silent()).step(f"measuring the cost of {Path(model).name}", number, PROCESSES)
@@ -83,11 +101,17 @@ def measure_cost(
     (progress or Silent()).step(f"measuring the cost of {Path(model).name}", PROCESSES, PROCESSES)
     first = found[0]
     return Cost(
-        parameters=first["parameters"], weights_bytes=first["weights_bytes"], device=first["device"], items=len(request.questions),
-        peak_memory_bytes=_spread([one["peak_bytes"] for one in found]), latency_p50_s=_spread([one["p50"] for one in found]),
-        latency_p95_s=_spread([one["p95"] for one in found]), throughput_per_s=_spread([max(one["rates"].values()) for one in found]),
+        parameters=first["parameters"],
+        weights_bytes=first["weights_bytes"],
+        device=first["device"],
+        items=len(request.questions),
+        libraries_bytes=min(one["libraries_bytes"] for one in found),
+        peak_memory_bytes=_spread([one["peak_bytes"] for one in found]),
+        latency_p50_s=_spread([one["p50"] for one in found]),
+        latency_p95_s=_spread([one["p95"] for one in found]),
+        throughput_per_s=_spread([max(one["rates"].values()) for one in found]),
         best_batch=int(max(first["rates"], key=first["rates"].__getitem__)),
-    )  # fmt: skip
+    )
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -115,15 +139,21 @@ def _measure(request: Request) -> dict[str, Any]:
 
     from underdog import models
     from underdog.inference.answerer import ModelAnswerer
-    from underdog.inference.memory import peak_bytes
+    from underdog.inference.memory import peak_bytes, resident_bytes
 
     if request.threads:
         torch.set_num_threads(request.threads)
+    libraries = 0 if torch.cuda.is_available() else resident_bytes()
     lm = models.load(request.model, Settings(cache=Path(request.cache), offline=request.offline))
     answerer = ModelAnswerer(
-        lm, scoring=request.scoring, prefix=request.prefix, precision=request.precision,  # pyright: ignore[reportArgumentType]
-        max_new_tokens=request.max_new_tokens, first_line_only=request.first_line_only, tokens_per_batch=1 << 14,
-    )  # fmt: skip
+        lm,
+        scoring=request.scoring,
+        prefix=request.prefix,
+        precision=request.precision,  # pyright: ignore[reportArgumentType]
+        max_new_tokens=request.max_new_tokens,
+        first_line_only=request.first_line_only,
+        tokens_per_batch=1 << 14,
+    )
     questions = list(request.questions)
     answerer.answer(questions[:3])
     seconds = []
@@ -139,9 +169,15 @@ def _measure(request: Request) -> dict[str, Any]:
         rates[size] = len(questions) / (perf_counter() - started)
     footprint = lm.footprint()
     return {
-        "parameters": footprint.parameters, "weights_bytes": footprint.weights_bytes, "peak_bytes": peak_bytes(),
-        "p50": float(np.percentile(seconds, 50)), "p95": float(np.percentile(seconds, 95)), "rates": rates, "device": str(lm.device),
-    }  # fmt: skip
+        "parameters": footprint.parameters,
+        "weights_bytes": footprint.weights_bytes,
+        "peak_bytes": peak_bytes(),
+        "libraries_bytes": libraries,
+        "p50": float(np.percentile(seconds, 50)),
+        "p95": float(np.percentile(seconds, 95)),
+        "rates": rates,
+        "device": str(lm.device),
+    }
 
 
 def _read(path: Path) -> Request:
@@ -151,4 +187,4 @@ def _read(path: Path) -> Request:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(_read(Path(sys.argv[1])))))
+    sys.stdout.write(json.dumps(_measure(_read(Path(sys.argv[1])))) + "\n")

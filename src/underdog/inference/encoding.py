@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from underdog.answering import Question
 from underdog.inference.layout import LabelTrie, Layout
@@ -43,8 +42,10 @@ def shared_beginning(encoded: Sequence[Encoded]) -> tuple[int, ...]:
     """Tokens with which every prompt begins, if they are worth computing apart; every prompt keeps one of its own."""
     if len(encoded) < 2:
         return ()
-    shared = tuple(commonprefix([item.prompt[:-1] for item in encoded]))  # pyright: ignore[reportArgumentType]
-    return shared if len(shared) >= SHARED_FROM else ()
+    first, last = min(item.prompt for item in encoded), max(item.prompt for item in encoded)
+    most = min(len(item.prompt) for item in encoded) - 1
+    length = next((at for at in range(most) if first[at] != last[at]), most)
+    return first[:length] if length >= SHARED_FROM else ()
 
 
 class Tries:

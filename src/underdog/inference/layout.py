@@ -156,6 +156,9 @@ class LabelTrie:
 
     def label_log_probabilities(self, forks: Sequence[Sequence[float]]) -> list[float]:
         """Turn each fork's log-softmax (in the order of `forks`) into one log-probability per label; they sum to 1."""
-        step = {(start, token): value for (start, tokens), values in zip(self.forks, forks, strict=True)
-                for token, value in zip(tokens, values, strict=True)}  # fmt: skip
+        step = {
+            (start, token): value
+            for (start, tokens), values in zip(self.forks, forks, strict=True)
+            for token, value in zip(tokens, values, strict=True)
+        }
         return [sum(step.get((label[:depth], token), 0.0) for depth, token in enumerate(label)) for label in self.labels]

@@ -148,9 +148,18 @@ def _cost_row(verdict: Verdict, one: Contender, cost: Cost) -> Row:
 def trial_table(verdict: Verdict) -> Table:
     """Every candidate that was trained, in the order of trying."""
     columns = (
-        "Candidate", "Asked for", "Parameters", "Trained", "Seed", "On validation", "Promising",
-        "Steps", "Time", "Peak memory", "Tokens per second",
-    )  # fmt: skip
+        "Candidate",
+        "Asked for",
+        "Parameters",
+        "Trained",
+        "Seed",
+        "On validation",
+        "Promising",
+        "Steps",
+        "Time",
+        "Peak memory",
+        "Tokens per second",
+    )
     note = "In the order of trying, scored on validation while the test set stayed sealed. Tokens are those with a target."
     return Table("What was tried", columns, tuple(map(_trial_row, verdict.trials)), note)
 

@@ -119,17 +119,28 @@ def _reference(bench: Workbench, reference: Reference, test: Sequence[Example]) 
     else:
         seeds, folder, parameters = [bench.task.spec.seed], None, models.parameters_of(reference.model, bench.settings)
         cost = _cost(
-            bench, reference.model, test, scoring=reference.scoring, identity=bench.identity(reference.model),
-            prefix=shots(bench.splits.train, reference.shots, bench.task.spec.seed), first_line_only=True,
-        )  # fmt: skip
+            bench,
+            reference.model,
+            test,
+            scoring=reference.scoring,
+            identity=bench.identity(reference.model),
+            prefix=shots(bench.splits.train, reference.shots, bench.task.spec.seed),
+            first_line_only=True,
+        )
     return Measured(
         Contender(
-            name=reference.name, role="reference", detail=reference.detail, parameters=parameters,
-            quality=_estimate(bench, rows, test), per_seed=_per_seed(bench, rows, seeds, test), cost=cost,
+            name=reference.name,
+            role="reference",
+            detail=reference.detail,
+            parameters=parameters,
+            quality=_estimate(bench, rows, test),
+            per_seed=_per_seed(bench, rows, seeds, test),
+            cost=cost,
             unscored=_unscored(rows),
         ),
-        rows, folder,
-    )  # fmt: skip
+        rows,
+        folder,
+    )
 
 
 def _published(bench: Workbench, reference: Published) -> Measured:
@@ -138,9 +149,13 @@ def _published(bench: Workbench, reference: Published) -> Measured:
     figure = reference.figure
     quality = wilson(figure.quality * figure.items, figure.items, bench.task.spec.goal.confidence)
     contender = Contender(
-        name=reference.name, role="reference", detail="published figure, without its predictions", parameters=figure.parameters,
-        quality=quality, published_source=figure.source,
-    )  # fmt: skip
+        name=reference.name,
+        role="reference",
+        detail="published figure, without its predictions",
+        parameters=figure.parameters,
+        quality=quality,
+        published_source=figure.source,
+    )
     return Measured(contender, None)
 
 
@@ -204,9 +219,13 @@ def _controls(bench: Workbench, teams: Sequence[Sequence[Trained]], test: Sequen
 
 def _control(bench: Workbench, name: str, detail: str, rows: Rows, test: Sequence[Example], parameters: int | None) -> Measured:
     contender = Contender(
-        name=name, role="control", detail=detail, parameters=parameters, quality=_estimate(bench, rows, test),
+        name=name,
+        role="control",
+        detail=detail,
+        parameters=parameters,
+        quality=_estimate(bench, rows, test),
         unscored=_unscored(rows),
-    )  # fmt: skip
+    )
     return Measured(contender, rows)
 
 
@@ -268,8 +287,15 @@ def _cost(
     models.forget()
     questions: list[Question] = [example.question for example in test]
     cost = measure_cost(
-        model, questions, bench.settings, scoring=scoring, prefix=prefix, precision=precision(bench.task),
-        max_new_tokens=bench.task.spec.max_new_tokens, first_line_only=first_line_only, progress=bench.progress,
-    )  # fmt: skip
+        model,
+        questions,
+        bench.settings,
+        scoring=scoring,
+        prefix=prefix,
+        precision=precision(bench.task),
+        max_new_tokens=bench.task.spec.max_new_tokens,
+        first_line_only=first_line_only,
+        progress=bench.progress,
+    )
     bench.run.keep("costs", key, cost.model_dump())
     return cost

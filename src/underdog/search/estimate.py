@@ -67,12 +67,16 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
     trials = tuple(_planned(bench, candidate, rate) for rung in rungs(task, bench.ladder) for candidate in rung)
     confirming = max((trial.seconds for trial in trials), default=0.0) * (task.spec.goal.seeds - 1)
     return Plan(
-        task=task.name, prompt=first.question.prompt + first.question.cue, answer=first.answer,
+        task=task.name,
+        prompt=first.question.prompt + first.question.cue,
+        answer=first.answer,
         examples={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},
-        removed=bench.splits.removed, prompt_tokens_mean=sum(lengths) / len(lengths),
-        prompt_tokens_max=max(lengths), trials=trials,
+        removed=bench.splits.removed,
+        prompt_tokens_mean=sum(lengths) / len(lengths),
+        prompt_tokens_max=max(lengths),
+        trials=trials,
         seconds_at_most=sum(trial.seconds for trial in trials) + confirming,
-    )  # fmt: skip
+    )
 
 
 def matrix_rate(task: Task, rows: int = 2048, width: int = 1024) -> float:
@@ -102,10 +106,15 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
     trained = shape.parameters if candidate.tuning == "full" else 0
     activations = min(plan.tokens_per_batch, plan.batch_size * sum(map(len, layouts)) // len(some)) * shape.layers * hidden * 60
     return PlannedTrial(
-        label=candidate.label, asked_size=candidate.asked, parameters=shape.parameters, epochs=plan.epochs,
-        steps=plan.epochs * -(-len(train) // plan.batch_size), tokens=tokens, seconds=work / (rate * EFFICIENCY),
+        label=candidate.label,
+        asked_size=candidate.asked,
+        parameters=shape.parameters,
+        epochs=plan.epochs,
+        steps=plan.epochs * -(-len(train) // plan.batch_size),
+        tokens=tokens,
+        seconds=work / (rate * EFFICIENCY),
         memory_bytes=4 * shape.parameters + 12 * trained + activations,
-    )  # fmt: skip
+    )
 
 
 def plan_table(plan: Plan) -> Group:

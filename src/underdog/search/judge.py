@@ -31,33 +31,61 @@ def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes
     test = bench.splits.test.open(reason="confirm finalists, references and controls")
     shown, counts = disagreements(best, measured[0], test, spec.metric)
     words = sentence(
-        outcome, metric=spec.metric, goal=spec.goal, reference=reference, best=best.contender,
+        outcome,
+        metric=spec.metric,
+        goal=spec.goal,
+        reference=reference,
+        best=best.contender,
         largest=max(trial.parameters for trial in trials),
-    )  # fmt: skip
+    )
     return Verdict(
-        task=spec.name, metric=spec.metric, outcome=outcome, sentence=words, reference=reference.name,
+        task=spec.name,
+        metric=spec.metric,
+        outcome=outcome,
+        sentence=words,
+        reference=reference.name,
         winner=winner.contender.name if winner else None,
         winner_folder=str(winner.folder.relative_to(bench.run.folder)) if winner and winner.folder else None,
-        goal=goal_in_words(spec.goal), confidence=spec.goal.confidence,
+        goal=goal_in_words(spec.goal),
+        confidence=spec.goal.confidence,
         seeds=tuple(spec.seed + number for number in range(spec.goal.seeds)),
-        contenders=tuple(one.contender for one in measured), trials=trials, disagreements=shown, disagreement_counts=counts,
+        contenders=tuple(one.contender for one in measured),
+        trials=trials,
+        disagreements=shown,
+        disagreement_counts=counts,
         split_sizes={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},
-        removed=bench.splits.removed, notes=_notes(bench, found), openings=tuple(Opening(**one) for one in bench.run.openings()),
-        machine=runs.machine(), versions=runs.versions(), commit=runs.commit(), command=runs.command(), minutes=minutes,
+        removed=bench.splits.removed,
+        notes=_notes(bench, found),
+        openings=tuple(Opening(**one) for one in bench.run.openings()),
+        machine=runs.machine(),
+        versions=runs.versions(),
+        commit=runs.commit(),
+        command=runs.command(),
+        minutes=minutes,
         budget_reached=found.budget_reached,
-    )  # fmt: skip
+    )
 
 
 def _trial(bench: Workbench, tried: Tried) -> Trial:
     trained = tried.trained
     facts = trained.facts
     return Trial(
-        fingerprint=trained.fingerprint, label=trained.candidate.label, asked_size=trained.candidate.asked,
-        parameters=trained.candidate.shape.parameters, trained_parameters=facts["trained_parameters"],
-        recipe=trained.candidate.recipe.kind, tuning=trained.candidate.tuning, seed=trained.seed, quality=trained.quality(bench),
-        train_seconds=facts["seconds"], train_peak_bytes=facts["peak_bytes"], steps=facts["steps"],
-        target_tokens_per_second=facts["target_tokens_per_second"], notes=tuple(facts["notes"]), promising=tried.promising,
-    )  # fmt: skip
+        fingerprint=trained.fingerprint,
+        label=trained.candidate.label,
+        asked_size=trained.candidate.asked,
+        parameters=trained.candidate.shape.parameters,
+        trained_parameters=facts["trained_parameters"],
+        recipe=trained.candidate.recipe.kind,
+        tuning=trained.candidate.tuning,
+        seed=trained.seed,
+        quality=trained.quality(bench),
+        train_seconds=facts["seconds"],
+        train_peak_bytes=facts["peak_bytes"],
+        steps=facts["steps"],
+        target_tokens_per_second=facts["target_tokens_per_second"],
+        notes=tuple(facts["notes"]),
+        promising=tried.promising,
+    )
 
 
 def _notes(bench: Workbench, found: Search) -> tuple[str, ...]:

@@ -74,11 +74,17 @@ def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
             n: [bench.knowledge.weights[n], {id: r.text for id, r in bench.knowledge.rationales[n].items()}] for n in names
         }
     return bench.fingerprint(
-        model=bench.identity(candidate.start), shape=runs.plain(candidate.shape), recipe=candidate.recipe.model_dump(),
-        tuning=candidate.tuning, rank=bench.task.spec.training.lora_rank if candidate.tuning == "lora" else None,
-        plan=runs.plain(plan), scoring=scoring_of(bench), loss=loss_of(bench, candidate), knowledge=knowledge,
+        model=bench.identity(candidate.start),
+        shape=runs.plain(candidate.shape),
+        recipe=candidate.recipe.model_dump(),
+        tuning=candidate.tuning,
+        rank=bench.task.spec.training.lora_rank if candidate.tuning == "lora" else None,
+        plan=runs.plain(plan),
+        scoring=scoring_of(bench),
+        loss=loss_of(bench, candidate),
+        knowledge=knowledge,
         **({"longest_answer": bench.task.spec.max_new_tokens} if bench.task.spec.kind == "generate" else {}),
-    )  # fmt: skip
+    )
 
 
 def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder: Path) -> dict[str, Any]:
@@ -87,21 +93,34 @@ def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder
         models.seed(plan.seed)
         student = models.with_lora(student, bench.task.spec.training.lora_rank)
     layouts = lay_answers(
-        student, bench.splits.train, loss=loss_of(bench, candidate), scoring=scoring_of(bench),
+        student,
+        bench.splits.train,
+        loss=loss_of(bench, candidate),
+        scoring=scoring_of(bench),
         weight=candidate.recipe.answer_weight if isinstance(candidate.recipe, Rationales) else 1.0,
-    )  # fmt: skip
+    )
     if isinstance(candidate.recipe, Rationales):
         add_rationales(layouts, student, bench.splits.train, bench.knowledge, candidate.recipe)
     record = train(
-        student, layouts, plan, checkpoint_folder=bench.run.folder / "checkpoints" / name, progress=bench.progress,
+        student,
+        layouts,
+        plan,
+        checkpoint_folder=bench.run.folder / "checkpoints" / name,
+        progress=bench.progress,
         what=f"{candidate.label} · seed {plan.seed}",
-    )  # fmt: skip
+    )
     facts = {
-        "trained_parameters": student.trainable_count(), "seconds": record.seconds, "peak_bytes": record.peak_bytes,
-        "steps": record.steps, "target_tokens_per_second": record.target_tokens / max(record.seconds, 1e-9),
-        "tokens_per_second": record.tokens / max(record.seconds, 1e-9), "notes": record.notes, "final_loss": record.losses[-1],
-        "commit": runs.commit(), "plan": runs.plain(plan),
-    }  # fmt: skip
+        "trained_parameters": student.trainable_count(),
+        "seconds": record.seconds,
+        "peak_bytes": record.peak_bytes,
+        "steps": record.steps,
+        "target_tokens_per_second": record.target_tokens / max(record.seconds, 1e-9),
+        "tokens_per_second": record.tokens / max(record.seconds, 1e-9),
+        "notes": record.notes,
+        "final_loss": record.losses[-1],
+        "commit": runs.commit(),
+        "plan": runs.plain(plan),
+    }
     student = models.merged(student)
     answers = answerer(bench, student).answer([example.question for example in bench.splits.valid])
     models.save(student, folder)
@@ -118,9 +137,13 @@ def fresh_student(bench: Workbench, candidate: Candidate) -> LanguageModel:
 def answerer(bench: Workbench, student: LanguageModel) -> ModelAnswerer:
     """A student as this task asks it."""
     return ModelAnswerer(
-        student, scoring=scoring_of(bench), precision=precision(bench.task), max_new_tokens=bench.task.spec.max_new_tokens,
-        tokens_per_batch=bench.task.spec.training.tokens_per_batch, progress=bench.progress,
-    )  # fmt: skip
+        student,
+        scoring=scoring_of(bench),
+        precision=precision(bench.task),
+        max_new_tokens=bench.task.spec.max_new_tokens,
+        tokens_per_batch=bench.task.spec.training.tokens_per_batch,
+        progress=bench.progress,
+    )
 
 
 def test_answers(bench: Workbench, trained: Trained, test: Sequence[Example]) -> tuple[Answer, ...]:

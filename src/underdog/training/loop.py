@@ -157,9 +157,15 @@ def train(
 
 
 def _accumulate(
-    accelerator: Accelerator, objective: nn.Module, layouts: Sequence[Layout], lm: LanguageModel, budget: int, step: int,
-    record: Training, progress: Progress,
-) -> tuple[float, int]:  # fmt: skip
+    accelerator: Accelerator,
+    objective: nn.Module,
+    layouts: Sequence[Layout],
+    lm: LanguageModel,
+    budget: int,
+    step: int,
+    record: Training,
+    progress: Progress,
+) -> tuple[float, int]:
     """Add up one step's gradients over micro-batches within the budget; return its mean loss and the budget that worked.
 
     When memory runs out, the gradients are dropped and the step starts again with half the budget.
