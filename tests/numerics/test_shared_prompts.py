@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from plain import beginning, choice_log_likelihoods, decoding_log_probabilities, token_log_probabilities
 
+import tiny
+from plain import beginning, choice_log_likelihoods, decoding_log_probabilities, token_log_probabilities
 from underdog.answering import Question
 from underdog.inference.answerer import ModelAnswerer
 from underdog.inference.batches import collate

@@ -12,11 +12,11 @@ def text_loss(log_probabilities: Float[Tensor, " E"], weights: Float[Tensor, " E
 
 
 def choice_loss(
-    scores: Float[Tensor, " C"], group: Int[Tensor, " C"], gold: Int[Tensor, " G"], weights: Float[Tensor, " G"]
+    scores: Float[Tensor, " C"], group: Int[Tensor, " C"], gold: Int[Tensor, " R"], weights: Float[Tensor, " G"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the right choice among its alternatives, weighted and summed over groups; 0 when all mass is on it.
 
-    Raises ValueError when a group has no gold choice: a silent 0 would hide it.
+    Raises ValueError when a group has no gold choice (R is not G): a silent 0 would hide it.
     """
     if len(gold) != len(weights):
         raise ValueError(f"{len(weights)} groups of choices but {len(gold)} gold choices")
