@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, set_seed
 from transformers.utils import logging as transformers_logging
@@ -156,11 +157,13 @@ def load(
             local_files_only=offline,
             trust_remote_code=False,
             use_safetensors=True,
+            adapter_kwargs={"local_files_only": offline},  # the search for an adapter has a network habit of its own
         )
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        mode = "Offline mode is on (UNDERDOG_OFFLINE or HF_HUB_OFFLINE). " if settings.offline and location.hub_id else ""
         raise ModelUnavailable(
-            f"model {name!r} cannot be loaded from {source}: {str(error).splitlines()[0]} "
+            f"model {name!r} cannot be loaded from {source}: {str(error).splitlines()[0].rstrip('. ')}. {mode}"
             "Allowed: a catalogue name, a folder with config.json and safetensors weights, "
             "or a hub id that can be reached or is cached."
         ) from error
