@@ -8,6 +8,7 @@ from underdog.errors import unknown
 from underdog.evaluation.score import Score, score
 from underdog.evaluation.words import METRIC_NAMES, percent
 from underdog.inference.answerer import ModelAnswerer, Scoring
+from underdog.inference.memory import prepare_process
 from underdog.progress import Progress
 from underdog.recipes.labels import default_scoring
 from underdog.runs import Run
@@ -30,6 +31,7 @@ def evaluate_model(
     """Score `model` on validation, or on test; opening the test set is recorded in the task's run folder."""
     if scoring is not None and scoring not in get_args(Scoring):
         raise unknown("scoring", scoring, get_args(Scoring))
+    prepare_process(task.settings)
     folder = Run(run if run is not None else Path("runs") / task.name)
     splits = split(task, folder.record_opening)
     lm = models.load(model, task.settings, progress)

@@ -278,12 +278,6 @@ def parameters_of(name: str, settings: Settings) -> int:
         return AutoModelForCausalLM.from_config(config).num_parameters()
 
 
-def use_threads(count: int | None) -> None:
-    """Limit torch to so many CPU threads; None leaves its own choice."""
-    if count is not None:
-        torch.set_num_threads(count)
-
-
 def seed(number: int) -> None:
     """Seed what draws the first values of adapters."""
     set_seed(number)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from time import monotonic
 
-from underdog import models
+from underdog.inference.memory import prepare_process
 from underdog.progress import Progress, Silent
 from underdog.report.write import write_report
 from underdog.runs import Run
@@ -27,7 +27,7 @@ def find_smallest(
     Writes report.html, report.md and verdict.json there. Raises UnderdogError for anything a user can mend.
     """
     settings = settings or Settings.from_environ(os.environ)
-    models.use_threads(settings.threads)
+    prepare_process(settings)
     folder = Run(Path(run) if run is not None else Path("runs") / task.name)
     with folder.session():
         started, before = monotonic(), folder.seconds

@@ -139,12 +139,12 @@ def _measure(request: Request) -> dict[str, Any]:
 
     from underdog import models
     from underdog.inference.answerer import ModelAnswerer
-    from underdog.inference.memory import peak_bytes, resident_bytes
+    from underdog.inference.memory import peak_bytes, prepare_process, resident_bytes
 
-    if request.threads:
-        torch.set_num_threads(request.threads)
+    settings = Settings(cache=Path(request.cache), offline=request.offline, threads=request.threads)
+    prepare_process(settings)
     libraries = 0 if torch.cuda.is_available() else resident_bytes()
-    lm = models.load(request.model, Settings(cache=Path(request.cache), offline=request.offline))
+    lm = models.load(request.model, settings)
     answerer = ModelAnswerer(
         lm,
         scoring=request.scoring,

@@ -1,7 +1,7 @@
 """A language model that answers: choices by likelihood, free questions by greedy generation."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -23,8 +23,8 @@ Precision = Literal["bf16", "float32"]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Matrix products in bfloat16, or everything in float32."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    """Matrix products in bfloat16, or everything in float32, whatever is set outside."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 class ModelAnswerer:

@@ -39,7 +39,7 @@ class Batch:
     gold_choice: Tensor
     """[G] index of the right choice; empty where any group has no gold"""
     group_weight: Tensor
-    """[G]"""
+    """[G]; like text_weights, times the layout's own weight"""
     weight: float
     """Sum of the layouts' weights"""
     ids: tuple[str, ...]
@@ -98,7 +98,7 @@ def collate(layouts: Sequence[Layout], pad: int = 0, past: int = 0) -> Batch:
                     edge_choice[first_edge + edge] = len(scales)
                 scales.append(scale)
                 choice_group.append(len(group_weights))
-            group_weights.append(group.weight)
+            group_weights.append(layout.weight * group.weight)
     text_sources, text_edges = _sources(text)
     choice_sources, choice_edges = _sources(choice)
     return Batch(
@@ -107,7 +107,9 @@ def collate(layouts: Sequence[Layout], pad: int = 0, past: int = 0) -> Batch:
         visible=None if visible is None else torch.from_numpy(visible),
         text_sources=text_sources,
         text_edges=text_edges,
-        text_weights=torch.tensor([weight for layout in layouts for weight in layout.text_weights], dtype=torch.float32),
+        text_weights=torch.tensor(
+            [layout.weight * weight for layout in layouts for weight in layout.text_weights], dtype=torch.float32
+        ),
         choice_sources=choice_sources,
         choice_edges=choice_edges,
         edge_choice=torch.tensor(edge_choice, dtype=torch.long),

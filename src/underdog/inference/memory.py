@@ -1,11 +1,14 @@
-"""Memory: the highest use of this process, and telling a lack of it from other errors."""
+"""Memory: the highest use of this process, telling a lack of it from other errors, and keeping what was freed."""
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
 
 import psutil
 import torch
+
+from underdog.settings import Settings
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -26,6 +29,27 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+
+
+def prepare_process(settings: Settings) -> None:
+    """Set this process up for work as the settings say: CPU threads, and the handling of memory."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep the memory that tensors free, in this process; tell whether it could be told.
+
+    By default glibc gives large blocks back to the system at once and has every page of the next one cleared again: up to a
+    third of the time of scoring choices on a CPU. Elsewhere than on glibc nothing is changed.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    never_map, never_trim = (-4, 0), (-1, 2**31 - 1)
+    return bool(mallopt(*never_map)) and bool(mallopt(*never_trim))
 
 
 def resident_bytes() -> int:

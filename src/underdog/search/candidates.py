@@ -28,12 +28,14 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Size, shape, recipe and tuning in a few words."""
+        """Size, shape, recipe and tuning in a few words: different for every candidate of a task."""
         taught = self.recipe.kind
         if isinstance(self.recipe, Rationales) and self.recipe.teachers is not None:
             taught += f" of {' and '.join(self.recipe.teachers)}"
         if self.recipe.answer_loss is not None:
             taught += f" ({self.recipe.answer_loss})"
+        rest = self.recipe.model_dump(exclude_defaults=True, exclude={"kind", "teachers", "answer_loss"})
+        taught += "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in rest.items())
         return f"{size(self.shape.parameters)} · {self.shape.describe()} · {taught} · {self.tuning}"
 
 

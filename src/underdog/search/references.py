@@ -22,6 +22,8 @@ from underdog.teachers.local import local_teacher, untrained_scorings
 
 SELECTION_ITEMS = 200
 """Validation items on which the reference's own best setting is chosen."""
+ASKED_ITEMS = 400
+"""Validation items that an untrained reference answers; the test set it answers whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,12 @@ def answers(
 
 
 def validation_rows(bench: Workbench, reference: Asked | TrainedReference) -> list[tuple[str | None, ...]]:
-    """The reference's answers on validation, one row per seed."""
-    return [tuple(answer.text for answer in row) for row in answers(bench, reference, bench.splits.valid, "valid")]
+    """The reference's answers on validation, one row per seed; an untrained model is asked a sample only (None elsewhere)."""
+    examples = bench.splits.valid
+    if isinstance(reference, Asked):
+        examples = validation_sample(examples, ASKED_ITEMS, bench.task.spec.seed)
+    said = [{answer.question_id: answer.text for answer in row} for row in answers(bench, reference, examples, "valid")]
+    return [tuple(row.get(example.id) for example in bench.splits.valid) for row in said]
 
 
 def quality_on_validation(bench: Workbench, reference: Reference) -> float:

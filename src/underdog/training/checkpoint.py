@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def restore(folder: Path, learning: Sequence[nn.Parameter], optimizer: Any, reco
 def drop(folder: Path) -> None:
     """Remove the checkpoint of a finished training."""
     (folder / FILE).unlink(missing_ok=True)
-    if folder.exists():
+    with suppress(OSError):  # gone already, or something else lies there
         folder.rmdir()
 
 

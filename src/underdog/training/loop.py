@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from underdog.errors import Interrupted, OutOfMemory, TrainingDiverged
+from underdog.inference.answerer import Precision, autocast
 from underdog.inference.batches import Batch, by_budget, collate, epoch_order
 from underdog.inference.head import edge_log_probabilities
 from underdog.inference.layout import Layout
@@ -36,7 +37,7 @@ class Plan:
     warmup: float = 0.06
     weight_decay: float = 0.01
     clip: float = 1.0
-    precision: str = "bf16"
+    precision: Precision = "bf16"
     seed: int = 0
 
 
@@ -57,13 +58,19 @@ class Training:
 class Objective(nn.Module):
     """A model and what it minimises: the batch's summed loss, text and choices together."""
 
-    def __init__(self, lm: LanguageModel) -> None:
+    def __init__(self, lm: LanguageModel, precision: Precision = "float32") -> None:
         super().__init__()
         self.model = lm.model
         self._lm = lm
+        self._precision: Precision = precision
 
     def forward(self, batch: Batch) -> Tensor:
         """Summed loss in nats; divide by the whole batch's weight for its mean."""
+        # Not accelerate's mixed precision: that is one for the whole process, and the next training may want another.
+        with autocast(batch.tokens.device, self._precision):
+            return self._loss(batch)
+
+    def _loss(self, batch: Batch) -> Tensor:
         hidden = self._lm.hidden(batch.tokens, batch.positions, batch.visible).flatten(0, 1)
         total = hidden.new_zeros((), dtype=torch.float32)
         if len(batch.text_weights):
@@ -98,28 +105,21 @@ def train(
         raise ValueError("there is nothing to train on")
     progress = progress or Silent()
     set_seed(plan.seed)
-    accelerator = Accelerator(
-        mixed_precision="bf16" if plan.precision == "bf16" else "no",
-        cpu=lm.device.type == "cpu",
-        step_scheduler_with_optimizer=False,
-    )
-    objective = Objective(lm).train()
+    accelerator = Accelerator(cpu=lm.device.type == "cpu")
+    objective = Objective(lm, plan.precision).train()
     learning = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(_decayed(objective, plan.weight_decay), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
     lengths = [len(layout) for layout in layouts]
     total = plan.epochs * -(-len(layouts) // plan.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, plan.warmup))
-    wrapped, optimizer, schedule = accelerator.prepare(objective, optimizer, schedule)
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
     record = Training()
     if checkpoint_folder is not None:
         checkpoint.restore(checkpoint_folder, learning, optimizer, record, plan)
-        for _ in range(record.steps):
-            schedule.step()
     reset_peak()
     started = saved = clock()
     spent = record.seconds
     budget = plan.tokens_per_batch
-    step = 0
+    step, torn = 0, False
     try:
         for epoch in range(plan.epochs):
             for indices in epoch_order(lengths, plan.batch_size, np.random.default_rng((plan.seed, epoch))):
@@ -129,26 +129,38 @@ def train(
                 loss, budget = _accumulate(
                     accelerator, wrapped, [layouts[i] for i in indices], lm, budget, step, record, progress
                 )
-                if not np.isfinite(loss):
-                    raise TrainingDiverged(_diverged(what, step, total, epoch, loss, [layouts[i].id for i in indices], plan))
-                accelerator.clip_grad_norm_(learning, plan.clip)
+                norm = float(accelerator.clip_grad_norm_(learning, plan.clip) or 0.0)
+                if not np.isfinite(loss + norm):
+                    found = f"gradient is {norm}" if np.isfinite(loss) else f"loss is {loss}"
+                    raise TrainingDiverged(_diverged(what, step, total, epoch, found, [layouts[i].id for i in indices], plan))
+                torn = True
+                for group in optimizer.param_groups:
+                    group["lr"] = plan.learning_rate * _rate(step - 1, total, plan.warmup)
                 optimizer.step()
-                schedule.step()
                 optimizer.zero_grad(set_to_none=True)
                 record.steps = step
                 record.losses.append(loss)
+                torn = False
                 record.seconds = spent + clock() - started
                 progress.step(what, step, total)
                 if checkpoint_folder is not None and clock() - saved > checkpoint_every_s:
                     checkpoint.save(checkpoint_folder, learning, optimizer, record, plan)
                     saved = clock()
     except KeyboardInterrupt as stop:
-        if checkpoint_folder is not None and record.steps:
+        # Weights that moved in a step not yet counted would move twice; then the checkpoint before it stands.
+        if checkpoint_folder is not None and record.steps and not torn:
             checkpoint.save(checkpoint_folder, learning, optimizer, record, plan)
         raise Interrupted(
             f"Stopped at step {record.steps} of {total} of {what}; everything so far is kept. "
             "Run the same command again to go on."
         ) from stop
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"step {step} of {what}: the optimiser, which keeps two numbers for each weight that learns, does not fit into "
+            "memory. Choose a smaller student, or tuning: [lora]."
+        ) from error
     finally:
         objective.eval()
         accelerator.free_memory()
@@ -171,15 +183,17 @@ def _accumulate(
     When memory runs out, the gradients are dropped and the step starts again with half the budget.
     """
     weight = sum(layout.weight for layout in layouts)
-    mine = layouts[accelerator.process_index :: accelerator.num_processes]
+    share = layouts[accelerator.process_index :: accelerator.num_processes]
+    # A process without a share takes part all the same, for nothing: the others wait for its gradients.
+    mine = share or layouts[:1]
     while True:
         try:
             parts = list(by_budget([len(layout) for layout in mine], budget))
             loss = 0.0
             for number, part in enumerate(parts):
                 batch = collate([mine[index] for index in part], lm.pad).to(lm.device)
-                with nullcontext() if number + 1 == len(parts) else accelerator.no_sync(objective), accelerator.autocast():
-                    value = objective(batch) / weight
+                with nullcontext() if number + 1 == len(parts) else accelerator.no_sync(objective):
+                    value = objective(batch) / weight * bool(share)
                     accelerator.backward(value * accelerator.num_processes)
                 loss += float(value.detach())
             record.tokens += sum(map(len, layouts))
@@ -224,9 +238,9 @@ def _rate(step: int, total: int, warmup: float) -> float:
     return (step + 1) / rising if step < rising else max(0.0, (total - step) / max(1, total - rising))
 
 
-def _diverged(what: str, step: int, total: int, epoch: int, loss: float, ids: Sequence[str], plan: Plan) -> str:
+def _diverged(what: str, step: int, total: int, epoch: int, found: str, ids: Sequence[str], plan: Plan) -> str:
     return (
-        f"{what}: the loss is {loss} at step {step} of {total} (epoch {epoch + 1}), on examples {', '.join(ids[:5])}"
+        f"{what}: the {found} at step {step} of {total} (epoch {epoch + 1}), on examples {', '.join(ids[:5])}"
         f"{' …' if len(ids) > 5 else ''}. Lower training.learning_rate (it is {plan.learning_rate:g}) or set "
         "training.precision: float32, and start again; finished trials are kept."
     )
