@@ -122,13 +122,12 @@ def _in_fresh_process(request: Request) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "request.json"
         write_json(path, asdict(request))
-        done = subprocess.run(
-            [sys.executable, "-m", "underdog.evaluation.cost", str(path)], capture_output=True, text=True, check=False
-        )
+        # -P: a file of the user's named json.py is not taken for the library's.
+        command = [sys.executable, "-P", "-m", "underdog.evaluation.cost", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise UnderdogError(
-            f"measuring the cost of {request.model} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}"
-        )
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UnderdogError(f"measuring the cost of {request.model} failed: {reason} Everything before it is kept.")
     return json.loads(done.stdout.splitlines()[-1])
 
 
