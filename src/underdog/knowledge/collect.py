@@ -41,7 +41,7 @@ def collect(task: Task, train: Sequence[Example]) -> Knowledge:
         if not found:
             raise TaskError(
                 f"{path}: none of the {len(ids)} training items has a rationale here (items are matched by id, such as "
-                f"{next(iter(ids))!r}). Check that the file belongs to this training data, or name the id column in fields.id."
+                f"{train[0].id!r}). Check that the file belongs to this training data, or name the id column in fields.id."
             )
         if len(found) < len(ids):
             notes.append(f"{teacher.name} has no rationale for {len(ids) - len(found)} of {len(ids)} training items")
