@@ -139,7 +139,7 @@ def by_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def epoch_order(lengths: Sequence[int], batch_size: int, rng: np.random.Generator, pool: int = 16) -> list[list[int]]:
+def epoch_order(lengths: Sequence[int], batch_size: int, rng: np.random.Generator, pool: int = 64) -> list[list[int]]:
     """Shuffle one epoch into batches of alike lengths: drawn at random in pools of `pool` batches, sorted within a pool,
     cut, and the batches shuffled. Every index stands exactly once."""
     shuffled = rng.permutation(len(lengths))
