@@ -1,14 +1,15 @@
 """A language model that answers: choices by likelihood, free questions by greedy generation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from underdog import models
 from underdog.answering import Answer, Footprint, Question
+from underdog.errors import OutOfMemory
 from underdog.inference.batches import Batch, by_budget, collate
 from underdog.inference.encoding import Encoded, Tries, encode_questions, shared_beginning
 from underdog.inference.head import edge_log_probabilities
@@ -20,6 +21,7 @@ from underdog.progress import Progress, Silent
 
 Scoring = Literal["constrained", "sum", "per_byte"]
 Precision = Literal["bf16", "float32"]
+Result = TypeVar("Result")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -88,18 +90,13 @@ class ModelAnswerer:
     def _choose(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
         shared, cache = self._beginning(encoded)
         layouts = [self._lay(question, item, len(shared)) for question, item in zip(questions, encoded, strict=True)]
-        done, budget = 0, self.tokens_per_batch
-        waiting = list(by_budget([len(layout) for layout in layouts], budget))
-        while waiting:
-            indices = waiting.pop(0)
-            try:
-                batch = collate([layouts[index] for index in indices], self.lm.pad, past=len(shared)).to(self.lm.device)
-                scores, values = self._scores(batch, cache)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or len(indices) == 1:
-                    raise
-                waiting = [indices[: len(indices) // 2], indices[len(indices) // 2 :], *waiting]
-                continue
+        done = 0
+
+        def scored(indices: list[int]) -> tuple[Tensor, Tensor]:
+            batch = collate([layouts[index] for index in indices], self.lm.pad, past=len(shared)).to(self.lm.device)
+            return self._scores(batch, cache)
+
+        for indices, (scores, values) in _halving(by_budget(list(map(len, layouts)), self.tokens_per_batch), scored):
             start = 0
             for index in indices:
                 sizes = [len(group.choices) for group in layouts[index].groups]
@@ -150,14 +147,38 @@ class ModelAnswerer:
     def _write(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
         prompts = [[*item.prompt, *item.cue] for item in encoded]
         done = 0
-        for indices in by_budget([len(prompt) + self.max_new_tokens for prompt in prompts], self.tokens_per_batch):
-            written = models.generate(self.lm, [prompts[index] for index in indices], self.max_new_tokens)
+        parts = by_budget([len(prompt) + self.max_new_tokens for prompt in prompts], self.tokens_per_batch)
+
+        def written_after(indices: list[int]) -> list[list[int]]:
+            return models.generate(self.lm, [prompts[index] for index in indices], self.max_new_tokens)
+
+        for indices, written in _halving(parts, written_after):
             for index, tokens in zip(indices, written, strict=True):
                 text = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 text = text.partition("\n")[0].strip() if self.first_line_only else text
                 yield index, Answer(questions[index].id, text)
             done += len(indices)
             self.progress.step("answering", done, len(prompts))
+
+
+def _halving(parts: Iterable[list[int]], act: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
+    """Do each part's work; a part that does not fit into memory is halved. Raises OutOfMemory when one alone does not fit."""
+    waiting = list(parts)
+    while waiting:
+        indices = waiting.pop(0)
+        try:
+            result = act(indices)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(indices) == 1:
+                raise OutOfMemory(
+                    "even one question alone does not fit into memory. Choose a smaller model, fewer worked examples (shots), "
+                    "or shorter prompts."
+                ) from error
+            waiting = [indices[: len(indices) // 2], indices[len(indices) // 2 :], *waiting]
+            continue
+        yield indices, result
 
 
 def choice_scales(question: Question, scoring: Scoring) -> list[float]:
