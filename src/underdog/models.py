@@ -211,7 +211,7 @@ def _converted(entry: weights.CatalogueEntry, settings: Settings, progress: Prog
 
 
 def _convert(entry: weights.CatalogueEntry, gguf: Path, folder: Path, progress: Progress) -> None:
-    progress.say(f"Converting {entry.name} to safetensors, once (under a minute)")
+    progress.say(f"Converting {entry.name} to safetensors, once (a minute or two)")
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
         model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)

@@ -19,6 +19,8 @@ from underdog.errors import ModelUnavailable
 from underdog.models import LanguageModel
 
 BYTE_TOKEN = re.compile(r"^<0x[0-9A-F]{2}>$")
+PLACEHOLDER = re.compile(r"^[<\[|]+(unused|reserved)[^<>\[\]]*\d+[|>\]]+$", re.IGNORECASE)
+"""Tokens set aside for later use; Gemma has 6,242 of them."""
 
 
 def trim_vocabulary(lm: LanguageModel, texts: Sequence[str], name: str | None = None) -> LanguageModel:
@@ -89,7 +91,8 @@ def kept_tokens(description: dict[str, Any], used: set[int]) -> list[int]:
         )
     vocabulary: dict[str, int] = model["vocab"]
     wanted = {token for token, number in vocabulary.items() if number in used}
-    wanted |= {token["content"] for token in description.get("added_tokens", []) if token["content"] in vocabulary}
+    added = {token["id"]: token["content"] for token in added_tokens(description, used)}
+    wanted |= {content for content in added.values() if content in vocabulary}
     wanted |= {token for token in vocabulary if len(token) == 1 and _is_byte_level(description)} | {
         token for token in vocabulary if BYTE_TOKEN.match(token)
     }
@@ -104,9 +107,13 @@ def kept_tokens(description: dict[str, Any], used: set[int]) -> list[int]:
             fresh = set(pair) - wanted
             wanted |= fresh
             waiting += fresh
-    ids = {vocabulary[token] for token in wanted}
-    ids |= {token["id"] for token in description.get("added_tokens", [])}
-    return sorted(ids)
+    return sorted({vocabulary[token] for token in wanted} | added.keys())
+
+
+def added_tokens(description: dict[str, Any], used: set[int]) -> list[dict[str, Any]]:
+    """Special and other added tokens, less placeholders that no text uses."""
+    tokens = description.get("added_tokens", [])
+    return [token for token in tokens if token["id"] in used or not PLACEHOLDER.match(token["content"])]
 
 
 def _is_byte_level(description: dict[str, Any]) -> bool:
@@ -129,7 +136,7 @@ def cut_tokenizer(description: dict[str, Any], kept: Sequence[int]) -> dict[str,
     model = cut["model"]
     model["vocab"] = {token: new_id[number] for token, number in model["vocab"].items() if number in new_id}
     model["merges"] = [[left, right] for left, right in _merges(model) if {left, right, left + right} <= model["vocab"].keys()]
-    cut["added_tokens"] = [{**token, "id": new_id[token["id"]]} for token in cut.get("added_tokens", [])]
+    cut["added_tokens"] = [{**token, "id": new_id[token["id"]]} for token in cut.get("added_tokens", []) if token["id"] in new_id]
     for special in _specials(cut.get("post_processor")):
         special["ids"] = [new_id[number] for number in special["ids"]]
     return cut
