@@ -1,6 +1,5 @@
 """Costs are measured in fresh processes and belong to the model that was asked for."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def test_a_fresh_process_measures_the_model_and_is_not_led_astray(tmp_path: Path
     assert found.latency_p50_s.median <= found.latency_p95_s.median < 5
     assert found.throughput_per_s.median > 1
     assert progress.steps == [(f"measuring the cost of {folder.name}", done, 1) for done in (0, 1)]
-    assert not [name for name in os.listdir(tmp_path) if name not in ("model", "json.py")]
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "json.py"}
 
 
 def test_what_went_wrong_in_the_fresh_process_is_told(tmp_path: Path) -> None:
