@@ -3,11 +3,12 @@
 A test that changes a model trains a copy (`models.copied`); the ones that fixtures hand out are shared by a session.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
@@ -42,6 +43,25 @@ def tokenizer(vocabulary: int = 380) -> PreTrainedTokenizerFast:
     inner.train_from_iterator(TEXTS, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, eos_token="<|end|>", pad_token="<|pad|>", clean_up_tokenization_spaces=False
+    )
+
+
+def byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
+    """A BPE tokenizer of characters that writes unknown ones as bytes, as Gemma's and Llama 2's do."""
+    inner = Tokenizer(BPE(unk_token="<unk>"))
+    inner.normalizer = normalizers.Replace(" ", "▁")  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<end>", "<pad>", "<unk>"], show_progress=False)
+    inner.train_from_iterator(TEXTS, trainer)
+    description = json.loads(inner.to_str())
+    vocabulary = description["model"]["vocab"]
+    for byte in range(256):
+        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
+    description["model"]["byte_fallback"] = True
+    inner = Tokenizer.from_str(json.dumps(description))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    inner.decoder = decoders.Sequence(steps)  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<end>", pad_token="<pad>", unk_token="<unk>", clean_up_tokenization_spaces=False
     )
 
 

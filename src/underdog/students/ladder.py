@@ -93,7 +93,13 @@ class Ladder:
         )
         if abs(unnarrowed.parameters - parameters) <= NEAR * parameters:
             return unnarrowed
-        return min(shapes, key=lambda shape: (abs(shape.parameters - parameters) // round(parameters * NEAR / 2), -shape.neurons))
+        step = max(1, round(parameters * NEAR / 2))
+
+        def preference(shape: Shape) -> tuple[int, int, int]:
+            off = abs(shape.parameters - parameters)
+            return off // step, -shape.neurons, off
+
+        return min(shapes, key=preference)
 
     def _widths(self, width: int) -> list[int]:
         """Feed-forward widths to choose from, the full one first."""
