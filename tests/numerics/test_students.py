@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config, SmolLM3ForCausalLM
 
 import lessons
@@ -381,7 +382,8 @@ def test_layers_without_rotary_positions_keep_that(tmp_path):
     cutter = tiny.tokenizer()
     config = SmolLM3Config(
         vocab_size=len(cutter), hidden_size=32, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.4, pad_token_id=1, bos_token_id=None, eos_token_id=0,
+        num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.4,
+        pad_token_id=1, bos_token_id=None, eos_token_id=0,
     )  # fmt: skip
     torch.manual_seed(0)
     SmolLM3ForCausalLM(config).save_pretrained(tmp_path / "parent")
@@ -415,7 +417,7 @@ def test_feed_forward_layers_with_biases_are_narrowed_too(tmp_path):
 def test_a_placeholder_that_serves_for_padding_is_kept(tmp_path):
     folder = tiny.write_llama(tmp_path / "reserved", vocab_size=400)
     cutter = tiny.tokenizer()
-    cutter.add_special_tokens({"additional_special_tokens": ["<|reserved_1|>", "<|reserved_2|>"]})
+    cutter.add_tokens([AddedToken("<|reserved_1|>", special=True), AddedToken("<|reserved_2|>", special=True)])
     cutter.pad_token = "<|reserved_2|>"
     cutter.save_pretrained(folder)
     lm = tiny.load(folder)

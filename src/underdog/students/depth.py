@@ -11,6 +11,8 @@ from underdog.inference.batches import by_budget, collate
 from underdog.inference.layout import Layout
 from underdog.models import LanguageModel
 
+BY_LAYER = ("layer_types", "no_rope_layers")
+"""Lists in configs that say something of each layer."""
 LAYER_KEY = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
 
 
@@ -58,8 +60,9 @@ def keep_layers(lm: LanguageModel, keep: Sequence[int], name: str | None = None)
 
     def change(config: Any) -> None:
         config.num_hidden_layers = len(keep)
-        if getattr(config, "layer_types", None):
-            config.layer_types = [config.layer_types[old] for old in keep]
+        for name in BY_LAYER:
+            if getattr(config, name, None):
+                setattr(config, name, [getattr(config, name)[old] for old in keep])
 
     return models.rebuilt(lm, name or lm.name, change, state)
 

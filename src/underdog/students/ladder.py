@@ -111,7 +111,8 @@ class Ladder:
         """Parameters of a trimmed student."""
         hidden = self.lm.head_weight.shape[1]
         layer = sum(parameter.numel() for parameter in self.lm.layers[0].parameters())
-        per_neuron = 3 * hidden
+        biased = getattr(self.lm.config, "mlp_bias", False)
+        per_neuron = 3 * hidden + 2 * bool(biased)
         width = int(self.lm.config.intermediate_size)
         tables = 1 if self.lm.config.tie_word_embeddings else 2
         outside = self.lm.parameter_count() - layer * len(self.lm.layers) - tables * self.lm.head_weight.numel()

@@ -32,7 +32,7 @@ def keep_tokens(lm: LanguageModel, used: set[int], name: str | None = None) -> L
     """Return a copy of `lm` with only the tokens `used`, and those that they and any bytes need."""
     with tempfile.TemporaryDirectory() as scratch:
         description = _describe(lm, Path(scratch))
-        kept = kept_tokens(description, used)
+        kept = kept_tokens(description, _with_specials(lm, used))
         (Path(scratch) / "tokenizer.json").write_text(
             json.dumps(cut_tokenizer(description, kept), ensure_ascii=False), encoding="utf-8"
         )
@@ -56,7 +56,12 @@ def keep_tokens(lm: LanguageModel, used: set[int], name: str | None = None) -> L
 def kept_count(lm: LanguageModel, used: set[int]) -> int:
     """How many tokens `keep_tokens` would keep."""
     with tempfile.TemporaryDirectory() as scratch:
-        return len(kept_tokens(_describe(lm, Path(scratch)), used))
+        return len(kept_tokens(_describe(lm, Path(scratch)), _with_specials(lm, used)))
+
+
+def _with_specials(lm: LanguageModel, used: set[int]) -> set[int]:
+    """Add the tokens that the tokenizer names as its own; one that is gone would be added again, past the table's end."""
+    return used | set(lm.tokenizer.all_special_ids)
 
 
 def _describe(lm: LanguageModel, scratch: Path) -> dict[str, Any]:

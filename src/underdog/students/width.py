@@ -24,7 +24,7 @@ def narrow_feed_forward(lm: LanguageModel, neurons: int, texts: Sequence[str], n
     state = lm.model.state_dict()
     for key in list(state):
         head, _, part = key.rpartition(".mlp.")
-        if head and part.endswith("_proj.weight"):
+        if head and part.partition("_proj.")[1] and part != "down_proj.bias":
             keep = activity[int(head.rpartition(".")[2])].topk(neurons).indices.sort().values.to(state[key].device)
             state[key] = state[key][:, keep] if part.startswith("down") else state[key][keep]
 
