@@ -16,6 +16,7 @@ from rich.table import Table
 from underdog import runs
 from underdog.answering import Question
 from underdog.errors import DataFileMissing
+from underdog.inference.memory import prepare_process
 from underdog.settings import Settings
 from underdog.task.examples import Example
 from underdog.task.files import find_file, read_rows
@@ -75,8 +76,12 @@ def parser(description: str | None, *, rounds: int = 2) -> ArgumentParser:
 
 
 def settings() -> Settings:
-    """Folders of this machine; ends with a clear message where the ARC data is not at hand."""
+    """Folders of this machine; ends with a clear message where the ARC data is not at hand.
+
+    The process is set up as every command of ours is (threads, freed memory kept), which serves both contenders alike.
+    """
     found = Settings.from_environ(os.environ)
+    prepare_process(found)
     try:
         find_file(f"{ARC}/test.jsonl.gz", Path.cwd(), found)
     except DataFileMissing as problem:

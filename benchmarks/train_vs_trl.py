@@ -143,7 +143,7 @@ def lay(lm: LanguageModel, examples: Sequence[Example], knowledge: Knowledge) ->
     layouts = lay_answers(lm, examples, loss="text", scoring="sum")
     add_rationales(layouts, lm, examples, knowledge, Rationales(answer_loss="text", max_tokens=lm.max_length))
     for layout in layouts:
-        layout.text_weights = [1.0] * len(layout.text_edges)
+        layout.text_weights = [1 / len(layout.text_edges)] * len(layout.text_edges)
         layout.weight = float(len(layout.text_edges))
     return layouts
 
@@ -223,7 +223,6 @@ def loss_differences(ours: LanguageModel, theirs: LanguageModel, layouts: Sequen
         check_tokens(made, layouts)
         made.train()
         their_losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
-    AcceleratorState._reset_state()  # accelerate keeps one precision for the process; what follows is bf16
     common.say(f"float32 losses of two steps: {our_losses} ours, {their_losses} TRL's")
     return [abs(a - b) for a, b in zip(our_losses, their_losses, strict=True)]
 
@@ -252,6 +251,7 @@ def target_count(layouts: Sequence[Layout]) -> int:
 
 def our_seconds(lm: LanguageModel, layouts: Sequence[Layout], budget: int) -> float:
     plan = Plan(epochs=1, learning_rate=RATE, batch_size=BATCH, tokens_per_batch=budget, warmup=0.0)
+    AcceleratorState._reset_state()  # TRL's precision would stay with the process and wrap our model too
     return train(models.copied(lm), layouts, plan).seconds
 
 
@@ -260,10 +260,10 @@ class Clock(TrainerCallback):
 
     seconds = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.seconds = -_now()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self.seconds += _now()
 
 
