@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-KEEP_ELEMENTS = 2**23
+KEEP_ELEMENTS = 2**22
 """Up to this many logits are kept for the backward pass; beyond, they are computed again, chunk by chunk."""
 
 
