@@ -146,7 +146,7 @@ def _measure(request: Request) -> dict[str, Any]:
     lm = models.load(request.model, settings)
     answerer = ModelAnswerer(
         lm,
-        scoring=request.scoring,
+        scoring=request.scoring,  # pyright: ignore[reportArgumentType]
         prefix=request.prefix,
         precision=request.precision,  # pyright: ignore[reportArgumentType]
         max_new_tokens=request.max_new_tokens,
