@@ -81,19 +81,19 @@ def write_llama(folder: Path, *, layers: int = 3, tied: bool = True, seed: int =
     return folder
 
 
-def write_gemma(folder: Path, *, seed: int = 0) -> Path:
+def write_gemma(folder: Path, *, seed: int = 0, **config: Any) -> Path:
     """Write a Gemma 3 with random weights: scaled embeddings, normed queries and keys, sliding windows of 128 tokens."""
     disable_progress_bar()
     cutter = tokenizer()
-    config = Gemma3TextConfig(
+    settings = Gemma3TextConfig(
         vocab_size=len(cutter), hidden_size=32, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=1, head_dim=8, max_position_embeddings=256, sliding_window=128, query_pre_attn_scalar=8,
         layer_types=["sliding_attention", "sliding_attention", "full_attention"], initializer_range=0.4,
-        bos_token_id=None, eos_token_id=cutter.eos_token_id, pad_token_id=cutter.pad_token_id,
+        bos_token_id=None, eos_token_id=cutter.eos_token_id, pad_token_id=cutter.pad_token_id, **config,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        Gemma3ForCausalLM(config).save_pretrained(folder)
+        Gemma3ForCausalLM(settings).save_pretrained(folder)
     cutter.save_pretrained(folder)
     return folder
 

@@ -125,7 +125,7 @@ def new_cache() -> Any:
 
 
 def repeated(cache: Any, count: int) -> Any:
-    """A key-value cache of batch 1 seen as a batch of `count`, without copying; appending to it leaves `cache` alone."""
+    """A key-value cache of batch 1 repeated for a batch of `count`; appending to it leaves `cache` alone."""
     copy = DynamicCache()
     for index, layer in enumerate(cache.layers):
         shape = (count, *layer.keys.shape[1:])

@@ -1,12 +1,14 @@
 """What an answerer does beside the arithmetic: order, limits, memory, free answers."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
 import tiny
+from underdog import models
 from underdog.answering import Answerer, Question
 from underdog.inference.answerer import ModelAnswerer
 from underdog.models import LanguageModel
@@ -102,8 +104,6 @@ def test_out_of_memory_halves_the_batch_and_answers_the_same(tiny_lm, make: Call
 
 def test_free_answers_are_stripped_and_cut_at_the_first_line_on_request(tiny_lm):
     """Embeddings and head set by hand so that the model writes a fixed text after any prompt."""
-    from underdog import models
-
     lm = models.copied(tiny_lm)
     tokens = [*lm.encode([" a b\nc"])[0], lm.end]
     _write_always(lm, tokens)
@@ -116,7 +116,7 @@ def test_free_answers_are_stripped_and_cut_at_the_first_line_on_request(tiny_lm)
 
 def _write_always(lm: LanguageModel, tokens: list[int]) -> None:
     """Let each token be followed by the next of `tokens`, whatever stands before, and any other by the first."""
-    follows = {token: after for token, after in zip(tokens, tokens[1:], strict=False)}
+    follows = dict(pairwise(tokens))
 
     def head(module: Any, inputs: Any, keywords: dict[str, Any], output: Any) -> Any:
         output.logits = torch.full_like(output.logits, -100.0)
