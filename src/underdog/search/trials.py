@@ -68,6 +68,11 @@ def train_and_score(bench: Workbench, candidate: Candidate, seed: int, overrides
 
 def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
     knowledge = None
+    besides: dict[str, Any] = {}
+    if bench.task.spec.kind == "generate":
+        besides["longest_answer"] = bench.task.spec.max_new_tokens
+    if bench.knowledge.rationales and not candidate.shape.whole:
+        besides["vocabulary_from"] = sorted(set(bench.knowledge.texts))
     if isinstance(candidate.recipe, Rationales):
         names = candidate.recipe.teachers or tuple(bench.knowledge.rationales)
         knowledge = {
@@ -83,7 +88,7 @@ def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
         scoring=scoring_of(bench),
         loss=loss_of(bench, candidate),
         knowledge=knowledge,
-        **({"longest_answer": bench.task.spec.max_new_tokens} if bench.task.spec.kind == "generate" else {}),
+        **besides,
     )
 
 

@@ -239,8 +239,9 @@ def _rate(step: int, total: int, warmup: float) -> float:
 
 
 def _diverged(what: str, step: int, total: int, epoch: int, found: str, ids: Sequence[str], plan: Plan) -> str:
+    precision = "" if plan.precision == "float32" else " or set training.precision: float32"
     return (
         f"{what}: the {found} at step {step} of {total} (epoch {epoch + 1}), on examples {', '.join(ids[:5])}"
-        f"{' …' if len(ids) > 5 else ''}. Lower training.learning_rate (it is {plan.learning_rate:g}) or set "
-        "training.precision: float32, and start again; finished trials are kept."
+        f"{' …' if len(ids) > 5 else ''}. Lower training.learning_rate (it is {plan.learning_rate:g}){precision}, "
+        "and start again; finished trials are kept."
     )
