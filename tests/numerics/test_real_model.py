@@ -15,9 +15,7 @@ from underdog.students.vocabulary import trim_vocabulary
 pytestmark = pytest.mark.models
 
 QUESTIONS = [
-    Question(
-        "sky", "Question: Why is the sky blue?", "\nAnswer:", ("Blue light is scattered more", "It reflects the sea")
-    ),
+    Question("sky", "Question: Why is the sky blue?", "\nAnswer:", ("Blue light is scattered more", "It reflects the sea")),
     Question("one", "Question: 1 + 1?\nThink well.", "\nAnswer:", ("2", "22", "☃ naïve 数学")),
 ]
 SHOTS = "Question: What do bees make?\nAnswer: honey\n\nQuestion: What do cows eat?\nAnswer: grass\n\n"

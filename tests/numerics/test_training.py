@@ -127,7 +127,7 @@ def test_training_takes_the_steps_of_a_plain_loop(tiny_lm):
             torch.nn.utils.clip_grad_norm_(plain.model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             step += 1
     assert record.losses == pytest.approx(losses, rel=1e-4)
     _assert_near(_weights(ours), _weights(plain))
