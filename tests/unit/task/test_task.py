@@ -74,7 +74,7 @@ def test_a_good_task_file_loads_with_everything_resolved(folder) -> None:
     ("old", "new", "message"),
     [
         ("confidence: 0.95", "confidnce: 0.95", "task.yaml:20: field 'goal.confidnce' is not known. Did you mean 'confidence'? "
-         "Allowed: beat_by, within, at_least, confidence, seeds, smallest_by, finalists."),
+         "Allowed: beat_by, within, at_least, confidence, seeds, smallest_by, every_recipe, finalists."),
         ("confidence: 0.95", "confidence: 1.5", "task.yaml:20: field 'goal.confidence' is 1.5; it must be less than 1."),
         ("confidence: 0.95", "confidence: high", "task.yaml:20: field 'goal.confidence' is 'high'; it must be a number."),
         ("  from: some-model\n", "", "task.yaml:12: field 'students.from' is missing. Add it: Model that is "
