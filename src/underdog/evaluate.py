@@ -41,7 +41,6 @@ def evaluate_model(
         scoring=chosen,
         prefix=worked_examples(splits.train, shots, task.spec.seed),
         precision=precision(task),
-        tokens_per_batch=task.spec.training.tokens_per_batch,
         max_new_tokens=task.spec.max_new_tokens,
         first_line_only=shots > 0,
         progress=progress,

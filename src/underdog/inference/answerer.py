@@ -1,5 +1,6 @@
 """A language model that answers: choices by likelihood, free questions by greedy generation."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeVar
@@ -29,6 +30,14 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+ANSWERING_TOKENS = defaultdict(lambda: 32_768, cpu=1024)
+"""Tokens that go through a model at once when it answers, by kind of device. On a CPU a small batch stays in its caches: see
+docs/results/benchmarks/score_vs_lm_eval.json."""
+
+WRITING = 4
+"""Times as many tokens in a batch that writes: only its newest tokens go through the model at once."""
+
+
 class ModelAnswerer:
     """Answers with one model.
 
@@ -43,7 +52,7 @@ class ModelAnswerer:
         scoring: Scoring = "constrained",
         prefix: str = "",
         precision: Precision = "bf16",
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: int | None = None,
         max_new_tokens: int = 64,
         first_line_only: bool = False,
         progress: Progress | None = None,
@@ -52,7 +61,7 @@ class ModelAnswerer:
         self.scoring: Scoring = scoring
         self.prefix = prefix
         self.precision: Precision = precision
-        self.tokens_per_batch = tokens_per_batch
+        self.tokens_per_batch = tokens_per_batch or ANSWERING_TOKENS[lm.device.type]
         self.max_new_tokens = max_new_tokens
         self.first_line_only = first_line_only
         """Untrained models run on after their answer; trained ones end it themselves."""
@@ -147,7 +156,7 @@ class ModelAnswerer:
     def _write(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
         prompts = [[*item.prompt, *item.cue] for item in encoded]
         done = 0
-        parts = by_budget([len(prompt) + self.max_new_tokens for prompt in prompts], self.tokens_per_batch)
+        parts = by_budget([len(prompt) + self.max_new_tokens for prompt in prompts], WRITING * self.tokens_per_batch)
 
         def written_after(indices: list[int]) -> list[list[int]]:
             return models.generate(self.lm, [prompts[index] for index in indices], self.max_new_tokens)

@@ -45,7 +45,7 @@ def lay_choices(
 
 
 def default_loss(fixed_labels: bool) -> AnswerLoss:
-    """The loss that served best on validation: see docs/results."""
+    """No way of learning the answer was clearly better on Banking77: see docs/results/README.md."""
     return "both" if fixed_labels else "choices"
 
 

@@ -146,7 +146,6 @@ def answerer(bench: Workbench, student: LanguageModel) -> ModelAnswerer:
         scoring=scoring_of(bench),
         precision=precision(bench.task),
         max_new_tokens=bench.task.spec.max_new_tokens,
-        tokens_per_batch=bench.task.spec.training.tokens_per_batch,
         progress=bench.progress,
     )
 

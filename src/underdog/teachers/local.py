@@ -25,7 +25,6 @@ def local_teacher(
         scoring=scoring,
         prefix=shots(train, shot_count, task.spec.seed),
         precision=precision(task),
-        tokens_per_batch=task.spec.training.tokens_per_batch,
         max_new_tokens=task.spec.max_new_tokens,
         first_line_only=True,
         progress=progress,
