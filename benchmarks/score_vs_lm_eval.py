@@ -35,7 +35,7 @@ TRIED, QUICK_TRIED = 60, 24
 """Items on which settings are compared before the timing."""
 HARNESS_BATCHES = {"cpu": (16, 8, 32, 64, 4, 1), "cuda": (64, 16, 128, 256)}
 """"auto" would take 64, the most that it tries, after five forward passes to find that out."""
-TOKEN_BUDGETS = {"cpu": (4096, 2048, 8192, 1024), "cuda": (32768, 8192, 131072)}
+TOKEN_BUDGETS = {"cpu": (1024, 2048, 512, 4096), "cuda": (32768, 8192, 131072)}
 QUICK = 2
 """How many of the settings the quick run tries."""
 TOLERANCE_NATS = 1e-3
