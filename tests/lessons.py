@@ -9,7 +9,7 @@ from underdog.models import LanguageModel
 from underdog.recipes.labels import lay_answers
 from underdog.recipes.rationales import add_rationales
 from underdog.task.examples import Example
-from underdog.task.spec import Rationales
+from underdog.task.recipes import Rationales
 from underdog.teachers.recorded import Rationale
 
 LABELS = ("card", "card arrival", "exchange rate", "transfer timing")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from underdog.errors import TaskError
 from underdog.task.examples import Example
-from underdog.task.spec import RecordedTeacher
 from underdog.task.task import Task
+from underdog.task.teachers import RecordedTeacher
 from underdog.teachers.recorded import Rationale, read_rationales
 
 

@@ -13,7 +13,7 @@ from underdog.inference.layout import Layout
 from underdog.knowledge.collect import Knowledge
 from underdog.models import LanguageModel
 from underdog.task.examples import Example
-from underdog.task.spec import Rationales
+from underdog.task.recipes import Rationales
 
 
 def marker(teacher: str) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from underdog.evaluation.words import size
 from underdog.students.ladder import Ladder, Shape
+from underdog.task.recipes import Labels, Rationales
 from underdog.task.sizes import parse_size
-from underdog.task.spec import Labels, Rationales
 from underdog.task.task import Task
 from underdog.training.loop import Plan
 

@@ -18,7 +18,8 @@ from underdog.search.verdict import Contender
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
 from underdog.task.prompts import shots
-from underdog.task.spec import Goal, Labels, Rationales
+from underdog.task.recipes import Labels, Rationales
+from underdog.task.spec import Goal
 from underdog.teachers.local import precision
 
 Rows = list[tuple[str | None, ...]]

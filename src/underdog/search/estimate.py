@@ -18,7 +18,7 @@ from underdog.search.candidates import Candidate, plan_for, rungs
 from underdog.search.trials import loss_of, scoring_of
 from underdog.search.workbench import Workbench
 from underdog.settings import Settings
-from underdog.task.spec import Rationales
+from underdog.task.recipes import Rationales
 from underdog.task.task import Task
 from underdog.teachers.local import precision
 

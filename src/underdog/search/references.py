@@ -17,7 +17,8 @@ from underdog.search.trials import Trained, pack, test_answers, train_and_score,
 from underdog.search.workbench import Workbench, validation_sample
 from underdog.students.ladder import Shape
 from underdog.task.examples import Example
-from underdog.task.spec import Labels, LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, TrainedTeacher
+from underdog.task.recipes import Labels
+from underdog.task.teachers import LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, TrainedTeacher
 from underdog.teachers.local import local_teacher, untrained_scorings
 
 SELECTION_ITEMS = 200

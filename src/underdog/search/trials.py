@@ -17,7 +17,7 @@ from underdog.recipes.rationales import add_rationales
 from underdog.search.candidates import Candidate, plan_for
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
-from underdog.task.spec import Rationales
+from underdog.task.recipes import Rationales
 from underdog.teachers.local import precision
 from underdog.training import checkpoint
 from underdog.training.loop import Plan, train

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 from underdog.errors import TaskError, nearest
 from underdog.task.problems import dotted
+from underdog.task.recipes import Rationales
 from underdog.task.sizes import parse_size
 from underdog.task.source import Place, Source
-from underdog.task.spec import CHOICE_METRICS, METRICS, Rationales, RecordedTeacher, TaskSpec
+from underdog.task.spec import CHOICE_METRICS, METRICS, TaskSpec
+from underdog.task.teachers import RecordedTeacher
 
 Problem = tuple[Place, str]
 

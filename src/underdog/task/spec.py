@@ -2,19 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Tag,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from underdog.config import Config
+from underdog.task.recipes import Labels, Recipe, Tuning
+from underdog.task.teachers import Teacher
 
 
 class Data(Config):
@@ -41,83 +33,6 @@ class Fields(Config):
     """Rows without it are numbered."""
 
 
-class PublishedFigure(Config):
-    """A figure from the literature: comparable only unpaired."""
-
-    quality: Annotated[float, Field(ge=0, le=1)]
-    items: PositiveInt
-    """How many test items it was measured on."""
-    source: str
-    parameters: PositiveInt | None = None
-
-
-class LocalTeacher(Config):
-    """A model asked as it is, with `shots` worked examples before the question."""
-
-    kind: Literal["local"] = "local"
-    name: str
-    model: str
-    shots: NonNegativeInt | tuple[NonNegativeInt, ...] = 0
-    """Several numbers: the one that is best on validation is taken."""
-
-
-class TrainedTeacher(Config):
-    """A model fine-tuned on the task's own training data: the hardest reference to match at equal data."""
-
-    kind: Literal["trained"] = "trained"
-    name: str
-    model: str
-    tuning: Literal["full", "lora"] = "full"
-    seeds: PositiveInt = 1
-    epochs: PositiveInt | None = None
-    learning_rate: PositiveFloat | None = None
-
-
-class RecordedTeacher(Config):
-    """Rationales written earlier and kept in a file, matched to training items by id."""
-
-    kind: Literal["recorded"] = "recorded"
-    name: str
-    rationales: str
-    """JSONL file; each row has the item's id and a text."""
-    field: str = "rationale"
-    weight: NonNegativeFloat = 1.0
-    """α of this teacher in the loss (TinyLLM)."""
-    published: PublishedFigure | None = None
-    """What this teacher itself is known to reach on the task."""
-
-
-class PublishedTeacher(Config):
-    """A model known only by a published figure."""
-
-    kind: Literal["published"] = "published"
-    name: str
-    published: PublishedFigure
-
-
-def teacher_kind(value: Any) -> str | None:
-    """Tell the kind of teacher from the fields that are there, unless it is written."""
-    fields = value if isinstance(value, dict) else getattr(value, "__dict__", {})
-    if not fields:
-        return None
-    if "kind" in fields:
-        return str(fields["kind"])
-    if "rationales" in fields:
-        return "recorded"
-    if "model" in fields:
-        return "trained" if {"tuning", "seeds", "epochs", "learning_rate"} & set(fields) else "local"
-    return "published"
-
-
-Teacher = Annotated[
-    Annotated[LocalTeacher, Tag("local")]
-    | Annotated[TrainedTeacher, Tag("trained")]
-    | Annotated[RecordedTeacher, Tag("recorded")]
-    | Annotated[PublishedTeacher, Tag("published")],
-    Discriminator(teacher_kind),
-]
-
-
 def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -132,30 +47,6 @@ class Students(Config):
     """Model that is used whole or shrunk."""
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     """Parameter counts such as 8M or 1.5B; each is met as nearly as the ladder allows."""
-
-
-class Labels(Config):
-    """Learn the answers."""
-
-    kind: Literal["labels"] = "labels"
-    answer_loss: Literal["text", "choices", "both"] | None = None
-    """As text, against the other choices, or both; None takes the default for the task's kind."""
-
-
-class Rationales(Config):
-    """Learn the answers and every teacher's written reasons (TinyLLM, arXiv 2402.04616)."""
-
-    kind: Literal["rationales"] = "rationales"
-    answer_loss: Literal["text", "choices", "both"] | None = None
-    answer_weight: PositiveFloat = 1.0
-    """Weight of the answer's loss (γ in TinyLLM)."""
-    teachers: tuple[str, ...] | None = None
-    """Names of recorded teachers; None takes all."""
-    max_tokens: PositiveInt = 160
-    """Longer rationales are cut."""
-
-
-Recipe = Annotated[Labels | Rationales, Discriminator("kind")]
 
 
 class Training(Config):
@@ -234,7 +125,7 @@ class TaskSpec(Config):
     """The teacher to match; of several, the first decides and the others are reported."""
     students: Students
     recipes: Annotated[tuple[Recipe, ...], Field(min_length=1)] = (Labels(),)
-    tuning: Annotated[tuple[Literal["full", "lora"], ...], Field(min_length=1)] = ("full",)
+    tuning: Annotated[tuple[Tuning, ...], Field(min_length=1)] = ("full",)
     training: Training = Training()
     scoring: Literal["constrained", "sum", "per_byte"] | None = None
     """How trained students weigh choices; None takes the default for the task's kind of choices."""
@@ -243,6 +134,8 @@ class TaskSpec(Config):
     goal: Goal = Goal()
     budget: Budget = Budget()
     seed: int = 0
+    knowledge: str | None = None
+    """Where what teachers say is kept: a database address, or a SQLite file (`knowledge.sqlite` beside the task file)."""
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from underdog.errors import SealedTestSet, TaskError
 from underdog.task.examples import Example
 from underdog.task.overlap import question_key, without
 from underdog.task.read import read_examples
-from underdog.task.spec import LocalTeacher
 from underdog.task.task import Task
+from underdog.task.teachers import LocalTeacher
 
 FEWEST = 2
 """Least examples in each split."""

@@ -20,7 +20,8 @@ from underdog.task.problems import explain
 from underdog.task.prompts import Template
 from underdog.task.sizes import parse_size as parse_size
 from underdog.task.source import Place, Source, read_source
-from underdog.task.spec import RecordedTeacher, TaskSpec
+from underdog.task.spec import TaskSpec
+from underdog.task.teachers import RecordedTeacher
 
 PARTS = ("train", "valid", "test")
 _LABELS_HINT = " Or write the labels as a list, or a .json or .txt file that holds them."

@@ -12,7 +12,7 @@ from underdog.models import LanguageModel
 from underdog.recipes.labels import default_loss, default_scoring, lay_answers
 from underdog.recipes.rationales import add_rationales, marker
 from underdog.task.examples import Example
-from underdog.task.spec import Rationales
+from underdog.task.recipes import Rationales
 from underdog.teachers.recorded import Rationale
 from underdog.training.loop import Objective
 

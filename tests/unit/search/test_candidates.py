@@ -9,7 +9,7 @@ import pytest
 from flow.planted import label_rows, load, write_task
 from underdog.search.candidates import Candidate, plan_for, rungs
 from underdog.students.ladder import Ladder, Shape
-from underdog.task.spec import Labels, Rationales
+from underdog.task.recipes import Labels, Rationales
 from underdog.task.task import Task
 
 SHRUNK = Shape(layers=2, neurons=128, tokens=2240, whole=False, times=1, parameters=8_400_000)

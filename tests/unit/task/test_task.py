@@ -87,19 +87,19 @@ def test_a_good_task_file_loads_with_everything_resolved(folder) -> None:
          "Allowed: choice, generate."),
         ("kind: choice", "kind: choice\nkind: generate", "task.yaml:3: field 'kind' is written twice (first in line 2)"),
         ("  - labels", "  - lables", "task.yaml:16: field 'recipes[0]' is 'lables'. Did you mean 'labels'? "
-         "Allowed: labels, rationales."),
+         "Allowed: labels, rationales, logits."),
         ("teachers: [flan]", "teachers: [flam]", "task.yaml:18: recipe 'rationales' names 'flam', which is no "
          "teacher with rationales."
          " Did you mean 'flan'? Such teachers: flan."),
         ("teachers: [flan]", "techers: [flan]", "task.yaml:18: field 'recipes[1].techers' is not known. Did you mean 'teachers'? "
-         "Allowed: kind, answer_loss, answer_weight, teachers, max_tokens."),
+         "Allowed: name, answer_loss, answers_from, tuning, kind, answer_weight, weight, teachers, "),
         ("model: some-model, shots", "model: some-model, shot", "task.yaml:8: field 'teachers[0].shot' is not "
          "known. Did you mean 'shots'? "
-         "Allowed: kind, name, model, shots."),
+         "Allowed: kind, name, model, shots, ask, weight."),
         ("shots: [0, 5]", "shots: -1", "task.yaml:8: field 'teachers[0].shots' is -1; it must be 0 or more or a list."),
         ("shots: [0, 5]", "shots: [0, many]", "task.yaml:8: field 'teachers[0].shots[1]' is 'many'; it must be a whole number."),
         ("{name: big,", "{kind: locl, name: big,", "task.yaml:8: field 'teachers[0].kind' is 'locl'. Did you mean 'local'? "
-         "Allowed: local, trained, recorded, published."),
+         "Allowed: local, remote, trained, recorded, published."),
         ("{name: big, model: some-model, shots: [0, 5]}", "big", "task.yaml:8: field 'teachers[0]' is 'big'; "
          "it must be fields and"),
         ("name: flan", "name: big", "task.yaml:9: two teachers are called 'big'. Give each its own name."),
@@ -148,7 +148,7 @@ def test_a_good_task_file_loads_with_everything_resolved(folder) -> None:
          "character '@' that cannot start any token."),
         ("    teachers: [flan]", "    teachers: [flan]\n  - {answer_loss: text}", "task.yaml:19: field "
          "'recipes[2].kind' is missing. "
-         "Add it; allowed: labels, rationales."),
+         "Add it; allowed: labels, rationales, logits."),
         ("name: moods", "name: moods\n5: 6", "task.yaml:2: field '5' is not known. Allowed: name, kind, data, "),
         ("name: moods", "name: 2024-01-01", "task.yaml:1: field 'name' is 2024-01-01; it must be text. YAML "
          "does not read it as text"),
