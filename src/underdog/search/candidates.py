@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from underdog.evaluation.words import size
 from underdog.students.ladder import Ladder, Shape
-from underdog.task.recipes import Labels, Rationales
+from underdog.task.recipes import Labels, Logits, Recipe
 from underdog.task.sizes import parse_size
 from underdog.task.task import Task
 from underdog.training.loop import Plan
@@ -23,20 +24,36 @@ class Candidate:
     asked: str
     """The size as the task file has it."""
     shape: Shape
-    recipe: Labels | Rationales
+    recipe: Recipe
     tuning: str
 
     @property
     def label(self) -> str:
         """Size, shape, recipe and tuning in a few words: different for every candidate of a task."""
-        taught = self.recipe.kind
-        if isinstance(self.recipe, Rationales) and self.recipe.teachers is not None:
-            taught += f" of {' and '.join(self.recipe.teachers)}"
-        if self.recipe.answer_loss is not None:
-            taught += f" ({self.recipe.answer_loss})"
-        rest = self.recipe.model_dump(exclude_defaults=True, exclude={"kind", "teachers", "answer_loss"})
-        taught += "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in rest.items())
+        taught = self.recipe.name or describe(self.recipe)
         return f"{size(self.shape.parameters)} · {self.shape.describe()} · {taught} · {self.tuning}"
+
+
+def describe(recipe: Recipe) -> str:
+    """A recipe's settings in a few words: what differs from the defaults."""
+    words = recipe.kind
+    if not isinstance(recipe, Labels) and recipe.teachers is not None:
+        words += f" of {' and '.join(recipe.teachers)}"
+    if recipe.answer_loss is not None:
+        words += f" ({recipe.answer_loss})"
+    if recipe.answers_from is not None:
+        words += f", answers of {recipe.answers_from}"
+    rest = recipe.model_dump(exclude_defaults=True, exclude={"kind", "name", "tuning", "teachers", "answer_loss", "answers_from"})
+    if isinstance(recipe, Logits) and recipe.rationales is not None:
+        rest["rationales"] = f"with {describe(recipe.rationales)}"
+    return "".join([words, *(f", {_setting(name, value)}" for name, value in rest.items())])
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is True or name == "rationales":
+        return name if value is True else value
+    shown = f"{value:g}" if isinstance(value, float | int) else "+".join([value] if isinstance(value, str) else value)
+    return f"{name.replace('_', ' ')} {shown}"
 
 
 def rungs(task: Task, ladder: Ladder) -> list[list[Candidate]]:
@@ -45,10 +62,10 @@ def rungs(task: Task, ladder: Ladder) -> list[list[Candidate]]:
     asked = {}
     for text in sorted(spec.students.sizes, key=parse_size):
         asked.setdefault(ladder.shape(parse_size(text)), text)
-    return [
-        [Candidate(spec.students.start, text, shape, recipe, tuning) for recipe in spec.recipes for tuning in spec.tuning]
-        for shape, text in asked.items()
+    ways = [
+        (recipe, tuning) for recipe in spec.recipes for tuning in ((recipe.tuning,) if recipe.tuning is not None else spec.tuning)
     ]
+    return [[Candidate(spec.students.start, text, shape, *way) for way in ways] for shape, text in asked.items()]
 
 
 def plan_for(task: Task, shape: Shape, tuning: str, examples: int, seed: int, overrides: Sequence[float | None] = ()) -> Plan:

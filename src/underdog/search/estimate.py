@@ -21,6 +21,7 @@ from underdog.settings import Settings
 from underdog.task.recipes import Rationales
 from underdog.task.task import Task
 from underdog.teachers.local import precision
+from underdog.training.loop import TRAINING_TOKENS
 
 EFFICIENCY = 0.55
 """Share of the measured matrix-product rate that training reaches: measured on students of 8M and 135M parameters."""
@@ -104,7 +105,15 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
     inner = shape.parameters - shape.tokens * hidden
     work = 3 * tokens * (inner + 0.3 * shape.tokens * hidden)
     trained = shape.parameters if candidate.tuning == "full" else 0
-    activations = min(plan.tokens_per_batch, plan.batch_size * sum(map(len, layouts)) // len(some)) * shape.layers * hidden * 60
+    activations = (
+        min(
+            plan.tokens_per_batch or TRAINING_TOKENS[bench.base.device.type],
+            plan.batch_size * sum(map(len, layouts)) // len(some),
+        )
+        * shape.layers
+        * hidden
+        * 60
+    )
     return PlannedTrial(
         label=candidate.label,
         asked_size=candidate.asked,

@@ -56,8 +56,8 @@ class Training(Config):
     learning_rate: PositiveFloat | None = None
     batch_size: PositiveInt = 32
     """Examples in one optimiser step."""
-    tokens_per_batch: PositiveInt = 4096
-    """Most tokens, padding included, that go through the model at once."""
+    tokens_per_batch: PositiveInt | None = None
+    """Most tokens, padding included, that go through the model at once; None takes what serves the device."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """Share of the steps in which the learning rate rises."""
     weight_decay: NonNegativeFloat = 0.01

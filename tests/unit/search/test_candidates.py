@@ -9,7 +9,7 @@ import pytest
 from flow.planted import label_rows, load, write_task
 from underdog.search.candidates import Candidate, plan_for, rungs
 from underdog.students.ladder import Ladder, Shape
-from underdog.task.recipes import Labels, Rationales
+from underdog.task.recipes import Labels, Logits, Rationales
 from underdog.task.task import Task
 
 SHRUNK = Shape(layers=2, neurons=128, tokens=2240, whole=False, times=1, parameters=8_400_000)
@@ -35,6 +35,12 @@ def test_rungs_are_sorted_by_size_and_equal_shapes_are_one_rung(tmp_path: Path) 
     assert [rung[0].shape.whole for rung in found] == [False, True]
 
 
+def test_a_recipe_with_a_tuning_of_its_own_is_tried_with_that_alone(tmp_path: Path) -> None:
+    wanted = task(tmp_path, recipes=[{"kind": "labels"}, {"kind": "labels", "tuning": "lora", "name": "small"}])
+    (found,) = rungs(wanted, cast(Ladder, TwoShapes()))[:1]
+    assert [(one.recipe.name, one.tuning) for one in found] == [(None, "full"), ("small", "lora")]
+
+
 def test_labels_tell_candidates_apart() -> None:
     recipes = [
         Labels(),
@@ -43,12 +49,26 @@ def test_labels_tell_candidates_apart() -> None:
         Rationales(teachers=("Big",)),
         Rationales(answer_weight=0.5),
         Rationales(max_tokens=80),
+        Labels(name="plain"),
+        Labels(answers_from="Big"),
+        Rationales(select="clean"),
+        Rationales(select=("run_on", "cut_off")),
+        Rationales(one_per_question="agreement"),
+        Rationales(shuffled=True),
+        Logits(loss="jsd", beta=0.1),
+        Logits(rationales=Rationales(shuffled=True)),
     ]
     labels = [Candidate("m", "8M", SHRUNK, recipe, tuning).label for recipe in recipes for tuning in ("full", "lora")]
     assert len(set(labels)) == len(labels)
     assert labels[0] == "8.4M · 2 layers, 128 neurons, 2,240 tokens · labels · full"
     assert "rationales of Big" in labels[6]
     assert "rationales, answer weight 0.5" in labels[8]
+    assert "· plain · full" in labels[12]
+    assert "labels, answers of Big" in labels[14]
+    assert "rationales, select run_on+cut_off" in labels[18]
+    assert "rationales, shuffled" in labels[22]
+    assert "logits, loss jsd, beta 0.1" in labels[24]
+    assert "logits, with rationales, shuffled" in labels[26]
     assert Candidate("m", "135M", WHOLE, Labels(), "full").label == "135M · whole model · labels · full"
 
 
