@@ -13,10 +13,10 @@ from rich.console import Console
 from underdog.report.terminal import terminal_table
 from underdog.report.write import markdown
 from underdog.search.verdict import Verdict
-from unit.report.samples import clear, none_found
+from unit.report.samples import clear, none_found, ways
 
 FOLDER = Path(__file__).parent / "report"
-VERDICTS: dict[str, Callable[[], Verdict]] = {"clear": clear, "none": none_found}
+VERDICTS: dict[str, Callable[[], Verdict]] = {"clear": clear, "none": none_found, "ways": ways}
 
 
 def terminal(verdict: Verdict, width: int) -> str:

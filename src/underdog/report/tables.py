@@ -121,6 +121,19 @@ def _p(compared: Comparison | None) -> str:
     return words.p_value(compared.p_value if compared.p_holm is None else compared.p_holm).removeprefix("p ").removeprefix("= ")
 
 
+def contrast_table(verdict: Verdict) -> Table:
+    """Ways of teaching compared with one another."""
+    rows = tuple(
+        Row((one.way, one.against, one.size, _difference(one.comparison), _p(one.comparison))) for one in verdict.contrasts
+    )
+    note = (
+        "Students of one size, taught in different ways and asked the same test questions: the first minus the second, paired"
+        f"{' over items and seeds' if len(verdict.seeds) > 1 else ' over items, one seed'}. "
+        "The p-values are corrected for their number (Holm); the intervals are not."
+    )
+    return Table("Ways of teaching compared", ("Way", "Against", "Size", "Difference, points", "p"), rows, note)
+
+
 def cost_table(verdict: Verdict) -> Table:
     """What answering costs, of everybody for whom it was measured."""
     measured = [(one, one.cost) for one in by_role(verdict) if one.cost]

@@ -12,6 +12,7 @@ from underdog import runs
 from underdog.evaluation import words
 from underdog.report import tables
 from underdog.report.chart import figure
+from underdog.report.forest import ROW_REM, forest
 from underdog.report.guide import reading_guide
 from underdog.search.verdict import Verdict
 
@@ -47,8 +48,9 @@ def page(verdict: Verdict) -> str:
 
     environment = _environment(autoescape=True)
     environment.filters["doubt"] = doubt
-    chart = json.dumps(figure(verdict)).replace("<", "\\u003c")
-    return environment.get_template("report.html.j2").render(**_facts(verdict), chart=chart, plotly=get_plotlyjs())
+    charts = {"chart": figure(verdict)} | ({"forest": ways} if (ways := forest(verdict)) else {})
+    figures = json.dumps(charts).replace("<", "\\u003c")
+    return environment.get_template("report.html.j2").render(**_facts(verdict), charts=figures, plotly=get_plotlyjs())
 
 
 def markdown(verdict: Verdict) -> str:
@@ -88,6 +90,8 @@ def _facts(verdict: Verdict) -> dict[str, object]:
         "metric": words.METRIC_NAMES.get(verdict.metric, verdict.metric),
         "figures": highlights(verdict),
         "quality": tables.quality_table(verdict),
+        "contrasts": tables.contrast_table(verdict),
+        "forest_rem": 6 + ROW_REM * len(verdict.contrasts),
         "cost": tables.cost_table(verdict),
         "trials": tables.trial_table(verdict),
         "agreement": tables.agreement_table(verdict),

@@ -30,8 +30,12 @@ class Candidate:
     @property
     def label(self) -> str:
         """Size, shape, recipe and tuning in a few words: different for every candidate of a task."""
-        taught = self.recipe.name or describe(self.recipe)
-        return f"{size(self.shape.parameters)} · {self.shape.describe()} · {taught} · {self.tuning}"
+        return f"{size(self.shape.parameters)} · {self.shape.describe()} · {self.way}"
+
+    @property
+    def way(self) -> str:
+        """Recipe and tuning."""
+        return f"{self.recipe.name or describe(self.recipe)} · {self.tuning}"
 
 
 def describe(recipe: Recipe) -> str:

@@ -36,6 +36,9 @@ class Measured:
     contender: Contender
     rows: Rows | None
     folder: Path | None = None
+    candidate: Candidate | None = None
+    """Which student it is, taught or not."""
+    taught: bool = True
 
 
 def confirm(bench: Workbench, reference: Reference, others: Sequence[Reference], finalists: Sequence[Tried]) -> list[Measured]:
@@ -178,7 +181,7 @@ def _team(bench: Workbench, team: Sequence[Trained], test: Sequence[Example], ro
         unscored=_unscored(rows),
         cost=cost,
     )
-    return Measured(contender, rows, first.folder)
+    return Measured(contender, rows, first.folder, first.candidate)
 
 
 def _unscored(rows: Rows) -> int:
@@ -213,7 +216,9 @@ def _controls(bench: Workbench, teams: Sequence[Sequence[Trained]], test: Sequen
     found.append(_majority(bench, test))
     base = best_setting(bench, f"{spec.students.start}, untrained", spec.students.start, (0,))
     rows: Rows = [tuple(answer.text for answer in row) for row in answers(bench, base, test, "test")]
-    found.append(_control(bench, base.name, base.detail, rows, test, models.parameters_of(base.model, bench.settings)))
+    whole = next((team[0].candidate for team in teams if team[0].candidate.shape.whole), None)
+    control = _control(bench, base.name, base.detail, rows, test, models.parameters_of(base.model, bench.settings))
+    found.append(replace(control, candidate=whole, taught=False))
     shapes = {team[0].candidate.shape: team[0].candidate for team in teams if not team[0].candidate.shape.whole}
     return found + [_untrained_student(bench, candidate, test) for candidate in shapes.values()]
 
@@ -246,7 +251,8 @@ def _untrained_student(bench: Workbench, candidate: Candidate, test: Sequence[Ex
         bench.run.keep("controls", key, kept)
     rows: Rows = [tuple(answer.text for answer in unpack(kept))]
     name = f"{candidate.shape.describe()}, untrained"
-    return _control(bench, name, "the finalist's student before training", rows, test, candidate.shape.parameters)
+    control = _control(bench, name, "the finalist's student before training", rows, test, candidate.shape.parameters)
+    return replace(control, candidate=candidate, taught=False)
 
 
 def _majority(bench: Workbench, test: Sequence[Example]) -> Measured:

@@ -6,6 +6,7 @@ from underdog import runs
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.words import goal_in_words, sentence
 from underdog.search.confirm import Measured
+from underdog.search.contrasts import contrasts
 from underdog.search.schedule import Search, Tried
 from underdog.search.verdict import Disagreement, Opening, Trial, Verdict
 from underdog.search.workbench import Workbench
@@ -51,6 +52,7 @@ def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes
         seeds=tuple(spec.seed + number for number in range(spec.goal.seeds)),
         contenders=tuple(one.contender for one in measured),
         trials=trials,
+        contrasts=contrasts(bench, measured),
         disagreements=shown,
         disagreement_counts=counts,
         split_sizes={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},

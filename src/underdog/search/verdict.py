@@ -52,6 +52,16 @@ class Contender(Config):
     """For a published figure: where it stands."""
 
 
+class Contrast(Config):
+    """Two ways of teaching students of one size, on the same test items."""
+
+    way: str
+    against: str
+    size: str
+    comparison: Comparison
+    """The first minus the second."""
+
+
 class Disagreement(Config):
     """A test item on which winner and reference differ."""
 
@@ -90,6 +100,8 @@ class Verdict(Config):
     seeds: tuple[int, ...]
     contenders: tuple[Contender, ...]
     trials: tuple[Trial, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    """Ways of teaching compared with one another; their p-values are corrected together (Holm)."""
     disagreements: tuple[Disagreement, ...]
     disagreement_counts: dict[str, int]
     """'winner right', 'reference right', 'both right', 'both wrong' over all test items."""

@@ -132,6 +132,8 @@ class TaskSpec(Config):
     max_new_tokens: PositiveInt = 64
     """Longest free answer."""
     goal: Goal = Goal()
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Pairs of recipes by name: the first minus the second, on the same test items. Needs `goal.every_recipe`."""
     budget: Budget = Budget()
     seed: int = 0
     knowledge: str | None = None

@@ -26,7 +26,6 @@ from underdog.progress import Progress, Silent
 from underdog.training import checkpoint
 from underdog.training.losses import choice_loss, text_loss
 
-
 TRAINING_TOKENS = defaultdict(lambda: 16_384, cpu=1024)
 """Most tokens at once by kind of device, where the plan leaves it open: what a CPU's caches hold is quickest there."""
 

@@ -3,7 +3,7 @@
 from underdog.evaluation import words
 from underdog.evaluation.cost import Cost, Spread
 from underdog.evaluation.statistics import Comparison, Estimate
-from underdog.search.verdict import Contender, Disagreement, Opening, Trial, Verdict
+from underdog.search.verdict import Contender, Contrast, Disagreement, Opening, Trial, Verdict
 from underdog.task.spec import Goal
 
 GOAL = Goal(at_least=0.85, finalists=2)
@@ -177,6 +177,25 @@ def clear() -> Verdict:
         command="underdog find examples/banking77.yaml",
         minutes=31.4,
         budget_reached=False,
+    )
+
+
+def contrast(way: str, mean: float, low: float, high: float, p: float, against: str = "labels · full") -> Contrast:
+    return Contrast(way=way, against=against, size="8.4M", comparison=compared(mean, low, high, p / 5, p))
+
+
+def ways() -> Verdict:
+    """Several ways of teaching one student, compared."""
+    return clear().model_copy(
+        update={
+            "contrasts": (
+                contrast("untrained", -0.8317, -0.845, -0.818, 1e-300),
+                contrast("labels · lora", -0.0312, -0.0441, -0.0183, 2e-5),
+                contrast("both teachers, cleaned · full", 0.0081, -0.0019, 0.0181, 0.31),
+                contrast("shuffled <reasons> · full", -0.0042, -0.0131, 0.0047, 1.0),
+                contrast("both · full", 0.0023, -0.0065, 0.0111, 1.0, against="one teacher · full"),
+            )
+        }
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from underdog.report import write_report
 from underdog.report.write import cell, page
 from underdog.search.verdict import Verdict
-from unit.report.samples import SMALLER, WINNER, clear, none_found
+from unit.report.samples import SMALLER, WINNER, clear, none_found, ways
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -151,8 +151,8 @@ def test_text_from_the_data_never_becomes_code() -> None:
     assert "<" not in parsed.scripts[0]
 
 
-def figure_of(parsed: Page) -> dict:
-    return json.loads(parsed.scripts[0])
+def figure_of(parsed: Page, name: str = "chart") -> dict:
+    return json.loads(parsed.scripts[0])[name]
 
 
 def test_the_chart_shows_every_contender_with_its_interval(shown: Page) -> None:
@@ -173,6 +173,22 @@ def test_the_chart_has_the_reference_as_a_line_in_a_band(shown: Page) -> None:
     assert [level["label"]["text"] for level in levels if "label" in level] == ["chance 1.3 % · majority answer 1.3 %"] or len(
         levels
     ) == 2
+
+
+def test_ways_of_teaching_are_drawn_with_their_intervals_in_the_order_of_the_table() -> None:
+    parsed = read(ways())
+    (marks,), layout = (figure_of(parsed, "forest")[part] for part in ("data", "layout"))
+    first = ways().contrasts[0]
+    assert layout["yaxis"]["ticktext"][-1] == "untrained − labels · full"
+    assert marks["x"][0] == pytest.approx(0.23) and marks["error_x"]["array"][0] == pytest.approx(0.88)
+    low, high = layout["xaxis"]["range"]
+    assert -low == high > 4.41  # of labels · lora, the widest but for the untrained, which is an arrowhead at the edge
+    assert high < 10 and low < marks["x"][-1] < 0.9 * low
+    assert (marks["marker"]["symbol"][-1], marks["text"][-1]) == ("triangle-left", "−83.2 points")
+    assert marks["error_x"]["arrayminus"][-1] == 0
+    assert first.way == "untrained"
+    assert "both teachers, cleaned · full" in parsed.words and "Ways of teaching compared" in parsed.words
+    assert "forest" not in json.loads(read(clear()).scripts[0])
 
 
 def test_everything_lies_within_the_charts_axes() -> None:

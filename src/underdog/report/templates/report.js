@@ -1,19 +1,19 @@
 (() => {
   "use strict";
-  const holder = document.getElementById("chart");
-  const figure = JSON.parse(document.getElementById("figure").textContent);
+  const figures = JSON.parse(document.getElementById("figures").textContent);
 
-  // The figure names colours and fonts by the page's CSS variables, so that both follow one scheme.
+  // A figure names colours and fonts by the page's CSS variables, so that both follow one scheme.
   const painted = (value, style) => {
     if (typeof value === "string") return (value.startsWith("--") && style.getPropertyValue(value).trim()) || value;
     if (Array.isArray(value)) return value.map((one) => painted(one, style));
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, painted(one, style)]));
   };
-  const draw = () => {
-    const { data, layout } = painted(figure, getComputedStyle(document.documentElement));
+  const draw = (name) => {
+    const holder = document.getElementById(name);
+    const { data, layout } = painted(figures[name], getComputedStyle(document.documentElement));
     if (holder.clientWidth < 560) {
-      layout.margin = { ...layout.margin, l: 52, r: 8 };
+      layout.margin = { ...layout.margin, l: layout.yaxis.automargin ? 0 : 52, r: 8 };
       layout.yaxis.title = undefined;
       layout.font.size = 12;
     }
@@ -24,8 +24,9 @@
     const displayModeBar = holder.clientWidth < 800 ? false : "hover";
     Plotly.react(holder, data, layout, { displaylogo: false, displayModeBar, modeBarButtons, plotlyServerURL: "" });
   };
-  draw();
-  new ResizeObserver(draw).observe(holder);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  matchMedia("print").addEventListener("change", draw);
+  const drawAll = () => Object.keys(figures).forEach(draw);
+  drawAll();
+  for (const name of Object.keys(figures)) new ResizeObserver(() => draw(name)).observe(document.getElementById(name));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  matchMedia("print").addEventListener("change", drawAll);
 })();
