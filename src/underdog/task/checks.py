@@ -9,14 +9,14 @@ from underdog.task.recipes import Rationales
 from underdog.task.sizes import parse_size
 from underdog.task.source import Place, Source
 from underdog.task.spec import CHOICE_METRICS, METRICS, TaskSpec
-from underdog.task.teachers import RecordedTeacher
+from underdog.task.teachers import RecordedTeacher, gives_answers, writes_reasons
 
 Problem = tuple[Place, str]
 
 
 def check_spec(spec: TaskSpec, source: Source) -> None:
     """Raise TaskError with one line for everything that is wrong."""
-    checks = (_names, _references, _metric, _choices, _sizes, _recipes, _goal)
+    checks = (_names, _references, _metric, _choices, _sizes, _recipes, _contrasts, _goal)
     found = [f"{source.at(*place)}: {text}" for check in checks for place, text in check(spec)]
     if found:
         raise TaskError("\n".join(found))
@@ -91,7 +91,8 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _recipes(spec: TaskSpec) -> Iterator[Problem]:
-    recorded = [teacher.name for teacher in spec.teachers if isinstance(teacher, RecordedTeacher)]
+    writing = [teacher.name for teacher in spec.teachers if writes_reasons(teacher)]
+    answering = [teacher.name for teacher in spec.teachers if gives_answers(teacher)]
     for index, recipe in enumerate(spec.recipes):
         place: Place = ("recipes", index)
         if spec.kind == "generate" and recipe.answer_loss in ("choices", "both"):
@@ -99,22 +100,43 @@ def _recipes(spec: TaskSpec) -> Iterator[Problem]:
                 (*place, "answer_loss"),
                 f"answer_loss {recipe.answer_loss!r} needs choices, which kind 'generate' has not. Write answer_loss: text.",
             )
+        if recipe.answers_from is not None and recipe.answers_from not in answering:
+            known = f"{nearest(recipe.answers_from, answering)} Such teachers: {', '.join(answering) or 'none'}."
+            yield (
+                (*place, "answers_from"),
+                f"answers_from names {recipe.answers_from!r}, which is no teacher that answers for itself: recorded with "
+                f"`answers: <column>`, or asked in mode free.{known}",
+            )
         if not isinstance(recipe, Rationales):
             continue
-        if not recorded:
+        if not writing:
             yield (
                 place,
-                "recipe 'rationales' needs a teacher with recorded rationales. "
-                "Add one: `- {name: ..., rationales: file.jsonl}`, or remove the recipe.",
+                "recipe 'rationales' needs a teacher with rationales. Add one: `- {name: ..., rationales: file.jsonl}`, "
+                "or one that is asked: `- {name: ..., model: ..., ask: {}}`; or remove the recipe.",
             )
             continue
         for name in recipe.teachers or ():
-            if name not in recorded:
+            if name not in writing:
                 yield (
                     (*place, "teachers"),
                     f"recipe 'rationales' names {name!r}, which is no teacher with rationales."
-                    f"{nearest(name, recorded)} Such teachers: {', '.join(recorded)}.",
+                    f"{nearest(name, writing)} Such teachers: {', '.join(writing)}.",
                 )
+
+
+def _contrasts(spec: TaskSpec) -> Iterator[Problem]:
+    names = [recipe.name or recipe.kind for recipe in spec.recipes]
+    for name, count in Counter(recipe.name for recipe in spec.recipes if recipe.name).items():
+        if count > 1:
+            yield ("recipes",), f"{count} recipes are called {name!r}. Give each its own name."
+    for index, pair in enumerate(spec.contrasts):
+        for name in pair:
+            if name not in names:
+                known = f"{nearest(name, names)} Recipes: {', '.join(names)}."
+                yield ("contrasts", index), f"contrasts[{index}] names {name!r}, which is no recipe.{known}"
+    if spec.contrasts and not spec.goal.every_recipe:
+        yield ("contrasts",), "contrasts compare recipes on the test set, which needs `every_recipe: true` in goal."
 
 
 def _goal(spec: TaskSpec) -> Iterator[Problem]:

@@ -142,6 +142,18 @@ def teacher_kind(value: Any) -> str | None:
     return "published"
 
 
+def writes_reasons(teacher: "Teacher") -> bool:
+    """Whether students can learn reasons from this teacher."""
+    return isinstance(teacher, RecordedTeacher | RemoteTeacher) or (isinstance(teacher, LocalTeacher) and teacher.ask is not None)
+
+
+def gives_answers(teacher: "Teacher") -> bool:
+    """Whether the teacher answers the training items for itself."""
+    if isinstance(teacher, RecordedTeacher):
+        return teacher.answers is not None
+    return isinstance(teacher, LocalTeacher | RemoteTeacher) and teacher.ask is not None and teacher.ask.mode == "free"
+
+
 Teacher = Annotated[
     Annotated[LocalTeacher, Tag("local")]
     | Annotated[RemoteTeacher, Tag("remote")]

@@ -75,6 +75,14 @@ def test_a_good_task_file_loads_with_everything_resolved(folder) -> None:
     [
         ("confidence: 0.95", "confidnce: 0.95", "task.yaml:20: field 'goal.confidnce' is not known. Did you mean 'confidence'? "
          "Allowed: beat_by, within, at_least, confidence, seeds, smallest_by, every_recipe, finalists."),
+        ("goal:", "contrasts: [[rationales, lables]]\ngoal:", "task.yaml:19: contrasts[0] names 'lables', which is no recipe. "
+         "Did you mean 'labels'? Recipes: labels, rationales."),
+        ("goal:", "contrasts: [[rationales, labels]]\ngoal:", "task.yaml:19: contrasts compare recipes on the test set, which "
+         "needs `every_recipe: true` in goal."),
+        ("  - labels\n", "  - {kind: labels, name: a}\n  - {kind: labels, name: a}\n",
+         "2 recipes are called 'a'. Give each its own name."),
+        ("  - labels\n", "  - {kind: labels, answers_from: flan}\n",
+         "task.yaml:16: answers_from names 'flan', which is no teacher that answers for itself: recorded with `answers: <column>`, or asked in mode free. Such teachers: none."),
         ("confidence: 0.95", "confidence: 1.5", "task.yaml:20: field 'goal.confidence' is 1.5; it must be less than 1."),
         ("confidence: 0.95", "confidence: high", "task.yaml:20: field 'goal.confidence' is 'high'; it must be a number."),
         ("  from: some-model\n", "", "task.yaml:12: field 'students.from' is missing. Add it: Model that is "
@@ -179,7 +187,7 @@ def test_a_wrong_item_of_a_list_is_told_once(text_problem) -> None:
 
 
 def test_a_recipe_with_rationales_needs_a_recorded_teacher(folder) -> None:
-    assert "recipe 'rationales' needs a teacher with recorded rationales" in folder.problem(recipes=["rationales"])
+    assert "recipe 'rationales' needs a teacher with rationales. Add one" in folder.problem(recipes=["rationales"])
 
 
 @pytest.mark.parametrize(
