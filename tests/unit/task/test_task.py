@@ -82,7 +82,8 @@ def test_a_good_task_file_loads_with_everything_resolved(folder) -> None:
         ("  - labels\n", "  - {kind: labels, name: a}\n  - {kind: labels, name: a}\n",
          "2 recipes are called 'a'. Give each its own name."),
         ("  - labels\n", "  - {kind: labels, answers_from: flan}\n",
-         "task.yaml:16: answers_from names 'flan', which is no teacher that answers for itself: recorded with `answers: <column>`, or asked in mode free. Such teachers: none."),
+         "task.yaml:16: answers_from names 'flan', which is no teacher that "
+         "answers for itself: recorded with `answers: <column>`, or asked in mode free. Such teachers: none."),
         ("confidence: 0.95", "confidence: 1.5", "task.yaml:20: field 'goal.confidence' is 1.5; it must be less than 1."),
         ("confidence: 0.95", "confidence: high", "task.yaml:20: field 'goal.confidence' is 'high'; it must be a number."),
         ("  from: some-model\n", "", "task.yaml:12: field 'students.from' is missing. Add it: Model that is "
