@@ -26,6 +26,7 @@ Rows = list[tuple[str | None, ...]]
 """Texts answered to the test, one row per seed."""
 
 
+MAJORITY = "majority answer"
 Role = Literal["finalist", "control"]
 
 
@@ -267,7 +268,7 @@ def _majority(bench: Workbench, test: Sequence[Example]) -> Measured:
         given = [example.answer for example in train]
         answer = max(sorted(set(given)), key=given.count)
         texts, detail = [answer] * len(test), f"always {answer!r}, the commonest in training"
-    return _control(bench, "majority answer", detail, [tuple(texts)], test, None)
+    return _control(bench, MAJORITY, detail, [tuple(texts)], test, None)
 
 
 def _chance(bench: Workbench, test: Sequence[Example]) -> Measured:

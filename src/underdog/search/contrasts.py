@@ -6,7 +6,7 @@ from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import holm
 from underdog.evaluation.words import size
 from underdog.search.candidates import Candidate
-from underdog.search.confirm import Measured
+from underdog.search.confirm import MAJORITY, Measured
 from underdog.search.verdict import Contrast
 from underdog.search.workbench import Workbench
 from underdog.task.recipes import Labels
@@ -47,12 +47,10 @@ def _by_shape(measured: Sequence[Measured]) -> list[list[Measured]]:
 def _pairs(team: Sequence[Measured], measured: Sequence[Measured], named: Sequence[tuple[str, str]]) -> Iterator[Pair]:
     plain = [one for one in team if _is_plain(_candidate(one))]
     if plain:
-        before = [
-            one
-            for one in measured
-            if one.candidate is not None and not one.taught and one.candidate.shape == _candidate(plain[0]).shape
-        ]
-        for one in [*before, *team]:
+        shape = _candidate(plain[0]).shape
+        untaught = [one for one in measured if one.rows is not None and one.contender.name == MAJORITY]
+        untaught += [one for one in measured if one.candidate is not None and not one.taught and one.candidate.shape == shape]
+        for one in [*untaught, *team]:
             if one is not plain[0] and len(team) > 1:
                 yield one, plain[0]
     for first, second in named:
@@ -81,4 +79,6 @@ def _name(one: Measured) -> str:
 
 def _way(one: Measured) -> str:
     """How it was taught, in words."""
-    return _candidate(one).way if one.taught else "untrained"
+    if one.candidate is None:
+        return one.contender.name
+    return one.candidate.way if one.taught else "untrained"

@@ -15,11 +15,3 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise TaskError(f"{text!r} is not a size. Write a number of parameters with K, M or B, such as 500K, 8M or 1.5B.")
     return size
-
-
-def format_size(parameters: int) -> str:
-    """Return a short form with at most one decimal: 8,412,345 is `"8.4M"`, 8,000,000 is `"8M"`."""
-    if parameters < 1000:
-        return str(parameters)
-    unit = next(unit for unit in "KMB" if unit == "B" or round(parameters / _UNITS[unit], 1) < 1000)
-    return f"{parameters / _UNITS[unit]:.1f}".removesuffix(".0") + unit
