@@ -25,6 +25,8 @@ from underdog.training.loop import TRAINING_TOKENS
 
 EFFICIENCY = 0.55
 """Share of the measured matrix-product rate that training reaches: measured on students of 8M and 135M parameters."""
+OVERHEAD_S = 0.03
+"""Besides, for every batch that goes through a student: laying it out, and the optimiser. Decides for the smallest ones."""
 
 
 class PlannedTrial(Config):
@@ -105,15 +107,10 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
     inner = shape.parameters - shape.tokens * hidden
     work = 3 * tokens * (inner + 0.3 * shape.tokens * hidden)
     trained = shape.parameters if candidate.tuning == "full" else 0
-    activations = (
-        min(
-            plan.tokens_per_batch or TRAINING_TOKENS[bench.base.device.type],
-            plan.batch_size * sum(map(len, layouts)) // len(some),
-        )
-        * shape.layers
-        * hidden
-        * 60
+    at_once = min(
+        plan.tokens_per_batch or TRAINING_TOKENS[bench.base.device.type], plan.batch_size * sum(map(len, layouts)) // len(some)
     )
+    activations = at_once * shape.layers * hidden * 60
     return PlannedTrial(
         label=candidate.label,
         asked_size=candidate.asked,
@@ -121,7 +118,7 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
         epochs=plan.epochs,
         steps=plan.epochs * -(-len(train) // plan.batch_size),
         tokens=tokens,
-        seconds=work / (rate * EFFICIENCY),
+        seconds=work / (rate * EFFICIENCY) + OVERHEAD_S * tokens / at_once,
         memory_bytes=4 * shape.parameters + 12 * trained + activations,
     )
 
