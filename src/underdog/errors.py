@@ -36,6 +36,22 @@ class CannotWrite(UnderdogError, OSError):
     """A file or folder cannot be written, for a reason other than a full disk."""
 
 
+class StoreUnavailable(UnderdogError, OSError):
+    """A knowledge store is not there, cannot be reached, or is no store."""
+
+
+class StoreBusy(UnderdogError, TimeoutError):
+    """Another process kept a knowledge store locked for too long."""
+
+
+class StoreTooNew(UnderdogError, ValueError):
+    """A knowledge store was made by a later version of Underdog."""
+
+
+class StoreDamaged(UnderdogError, ValueError):
+    """A knowledge store's file is damaged: what is readable can be exported, but nothing can be added."""
+
+
 class TrainingDiverged(UnderdogError, ArithmeticError):
     """The loss became NaN or infinite."""
 
