@@ -28,6 +28,18 @@ class WrongHash(ModelUnavailable):
     """A downloaded file is not the one the catalogue expects."""
 
 
+class MissingKey(UnderdogError, LookupError):
+    """The environment variable with a remote teacher's key is not set, or holds no key."""
+
+
+class TeacherUnavailable(UnderdogError, ConnectionError):
+    """A remote teacher's server refuses, or fails again and again: asking on is of no use."""
+
+
+class SpendingCapReached(UnderdogError, RuntimeError):
+    """The next call might cost more than is left below the spending cap."""
+
+
 class DiskFull(UnderdogError, OSError):
     """There is no room left for a file that was being written."""
 

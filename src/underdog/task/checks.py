@@ -1,7 +1,9 @@
 """What a task file may not say, beyond each field's own type: names that must exist, and fields that must fit together."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from underdog.errors import TaskError, nearest
 from underdog.task.problems import dotted
@@ -9,14 +11,14 @@ from underdog.task.recipes import Rationales
 from underdog.task.sizes import parse_size
 from underdog.task.source import Place, Source
 from underdog.task.spec import CHOICE_METRICS, METRICS, TaskSpec
-from underdog.task.teachers import RecordedTeacher, gives_answers, writes_reasons
+from underdog.task.teachers import RecordedTeacher, RemoteTeacher, gives_answers, writes_reasons
 
 Problem = tuple[Place, str]
 
 
 def check_spec(spec: TaskSpec, source: Source) -> None:
     """Raise TaskError with one line for everything that is wrong."""
-    checks = (_names, _references, _metric, _choices, _sizes, _recipes, _contrasts, _goal)
+    checks = (_names, _references, _metric, _choices, _sizes, _asking, _remote, _recipes, _contrasts, _goal)
     found = [f"{source.at(*place)}: {text}" for check in checks for place, text in check(spec)]
     if found:
         raise TaskError("\n".join(found))
@@ -88,6 +90,61 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
             parse_size(size)
         except TaskError as problem:
             yield ("students", "sizes", index), f"{dotted(('students', 'sizes', index))}: {problem}"
+
+
+def _asking(spec: TaskSpec) -> Iterator[Problem]:
+    for index, teacher in enumerate(spec.teachers):
+        ask = getattr(teacher, "ask", None)
+        if ask is not None and ask.samples > 1 and ask.temperature == 0:
+            yield (
+                ("teachers", index, "ask", "samples"),
+                f"{ask.samples} samples of {teacher.name!r} at temperature 0 would all be the same. "
+                "Give `ask` a `temperature` above 0, or ask for one sample.",
+            )
+
+
+def _remote(spec: TaskSpec) -> Iterator[Problem]:
+    for index, teacher in enumerate(spec.teachers):
+        if not isinstance(teacher, RemoteTeacher):
+            continue
+        place: Place = ("teachers", index)
+        if teacher.cap_usd is not None and teacher.prices is None:
+            yield (
+                (*place, "cap_usd"),
+                f"teacher {teacher.name!r} has a cap on spending, but no prices to reckon with. "
+                "Add `prices: {usd_per_million_input: ..., usd_per_million_output: ...}`, or remove `cap_usd`.",
+            )
+        if (problem := _address_problem(teacher.url)) is not None:
+            yield (
+                (*place, "url"),
+                f"the address of teacher {teacher.name!r} {problem} Write one such as http://localhost:8080/v1.",
+            )
+        if teacher.key is not None and not _VARIABLE.fullmatch(teacher.key):
+            # What stands there may be the key itself, so it is not shown.
+            yield (
+                (*place, "key"),
+                f"`key` of teacher {teacher.name!r} is no name of an environment variable (capitals, digits, underscores). "
+                "A key itself never stands in a file: put it into a variable such as MY_KEY, and write `key: MY_KEY`.",
+            )
+
+
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
+
+
+def _address_problem(url: str) -> str | None:
+    """What is wrong with a server's address; the address is not shown where it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "cannot be read."
+    if parts.username is not None:
+        return "holds a user name or a password; what is secret belongs into the environment (see `key`)."
+    if parts.query or parts.fragment:
+        return "has something after its path; the API's address ends with the path."
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"is {url!r}; it must start with http:// or https:// and name a server."
+    return None
 
 
 def _recipes(spec: TaskSpec) -> Iterator[Problem]:

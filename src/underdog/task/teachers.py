@@ -76,6 +76,8 @@ class RemoteTeacher(Config):
     ask: Asking = Asking()
     weight: NonNegativeFloat = 1.0
     """α of this teacher in the loss (TinyLLM)."""
+    parameters: PositiveInt | None = None
+    """How big the model is, where that is known: for comparison, should it be a reference."""
     concurrency: PositiveInt = 8
     """Calls in flight at once."""
     timeout_s: PositiveFloat = 60.0

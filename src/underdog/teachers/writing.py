@@ -54,6 +54,9 @@ class Failure:
     """A call that was given up."""
 
     problem: str
+    """Why. What stands before the first colon is the reason that failures are counted by."""
+    usd: float = 0.0
+    """What its attempts have cost."""
 
 
 class Writer(Protocol):

@@ -1,0 +1,66 @@
+"""A remote model that answers the task's questions itself: the reference that students are to match."""
+
+from collections.abc import Sequence
+
+from underdog.answering import Answer, Footprint, Question
+from underdog.progress import Progress, Silent
+from underdog.task.prompts import list_choices
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.chosen import chosen
+from underdog.teachers.writing import Failure, Reply, Request, Sampling, Writer
+
+INSTRUCTION = "Answer with the letter of the right choice, and nothing else."
+
+
+def answer_request(teacher: RemoteTeacher, question: Question, max_tokens: int) -> Request:
+    """The question as it is asked: choices each after its letter, unless the task's prompt lists them already."""
+    prompt = question.prompt
+    if question.choices:
+        listed = list_choices(question.choices)
+        prompt += ("" if listed in prompt else f"\n{listed}") + f"\n\n{INSTRUCTION}\n"
+    return Request(teacher.model, teacher.revision, prompt + question.cue, Sampling(max_tokens))
+
+
+class RemoteAnswerer:
+    """Answers through whatever writes for the teacher; implements `answering.Answerer`."""
+
+    def __init__(self, teacher: RemoteTeacher, writer: Writer, *, max_new_tokens: int, progress: Progress | None = None) -> None:
+        """`max_new_tokens` bounds free answers; for choices the teacher may use as many as `ask.max_tokens`, to think."""
+        self.teacher, self._writer = teacher, writer
+        self._max_new_tokens, self._progress = max_new_tokens, progress or Silent()
+
+    @property
+    def name(self) -> str:
+        return self.teacher.name
+
+    def footprint(self) -> Footprint:
+        """The size that the task file states; 0 where it states none: nobody can measure it from here."""
+        parameters = self.teacher.parameters or 0
+        return Footprint(parameters, parameters, 0)
+
+    def requests(self, questions: Sequence[Question]) -> list[Request]:
+        """What is asked, in the questions' order."""
+        limits = [self.teacher.ask.max_tokens if question.choices else self._max_new_tokens for question in questions]
+        return [answer_request(self.teacher, *pair) for pair in zip(questions, limits, strict=True)]
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer every question, in order; equal questions are asked once. Raises what the writer raises."""
+        requests = self.requests(questions)
+        distinct = list(dict.fromkeys(requests))
+        said: dict[Request, Reply | Failure] = {}
+        for request, outcome in self._writer.write(distinct):
+            said[request] = outcome
+            self._progress.step(f"Asking {self.name}", len(said), len(distinct))
+        return [_answer(question, said[request]) for question, request in zip(questions, requests, strict=True)]
+
+
+def _answer(question: Question, outcome: Reply | Failure) -> Answer:
+    if isinstance(outcome, Failure):
+        return Answer(question.id, None, problem=outcome.problem)
+    if not question.choices:
+        return Answer(question.id, outcome.text.strip().partition("\n")[0].strip())
+    index = chosen(outcome.text, question.choices)
+    if index is None:
+        start = outcome.text if len(outcome.text) <= 80 else outcome.text[:80] + "…"
+        return Answer(question.id, None, problem=f"none of the choices is named in the reply: {start!r}")
+    return Answer(question.id, question.choices[index], index)
