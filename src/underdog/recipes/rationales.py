@@ -37,6 +37,6 @@ def add_rationales(
             layout = layouts[index]
             asked = layout.extend(cue, layout.prompt_length - 1)
             target = tokens[: recipe.max_tokens] + [lm.end] * (len(tokens) <= recipe.max_tokens)
-            layout.learn_text(layout.branch(target, asked), knowledge.weights[name])
+            layout.learn_text(layout.branch(target, asked), recipe.weight * knowledge.weights[name])
             added += 1
     return added

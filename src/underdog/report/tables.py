@@ -134,6 +134,21 @@ def contrast_table(verdict: Verdict) -> Table:
     return Table("Ways of teaching compared", ("Way", "Against", "Size", "Difference, points", "p"), rows, note)
 
 
+def selection_table(verdict: Verdict) -> Table:
+    """What became of the teachers' reasons: one row for each teacher and filter."""
+    rows = tuple(
+        Row(
+            (one.filter.replace("_", " "), one.teacher, f"{one.seen:,}", f"{one.changed:,}", f"{one.dropped:,}"),
+            one.meaning,
+            group=f"For {' and '.join(selection.recipes)}",
+        )
+        for selection in verdict.selections
+        for one in selection.results
+    )
+    note = "Each filter sees what those above it left of a teacher's texts; the counts are of texts."
+    return Table("What was learnt of the teachers' reasons", ("Filter", "Teacher", "Seen", "Changed", "Dropped"), rows, note)
+
+
 def cost_table(verdict: Verdict) -> Table:
     """What answering costs, of everybody for whom it was measured."""
     measured = [(one, one.cost) for one in by_role(verdict) if one.cost]

@@ -92,6 +92,8 @@ def _facts(verdict: Verdict) -> dict[str, object]:
         "quality": tables.quality_table(verdict),
         "contrasts": tables.contrast_table(verdict),
         "forest_rem": 6 + ROW_REM * len(verdict.contrasts),
+        "selection": tables.selection_table(verdict),
+        "changes": [(one, change) for selection in verdict.selections for one in selection.results for change in one.examples],
         "cost": tables.cost_table(verdict),
         "trials": tables.trial_table(verdict),
         "agreement": tables.agreement_table(verdict),

@@ -15,10 +15,10 @@ from underdog.recipes.labels import lay_answers
 from underdog.recipes.rationales import add_rationales
 from underdog.runs import Run
 from underdog.search.candidates import Candidate, plan_for, rungs
+from underdog.search.teaching import reasons_of
 from underdog.search.trials import loss_of, scoring_of
 from underdog.search.workbench import Workbench
 from underdog.settings import Settings
-from underdog.task.recipes import Rationales
 from underdog.task.task import Task
 from underdog.teachers.local import precision
 from underdog.training.loop import TRAINING_TOKENS
@@ -100,8 +100,8 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
     plan = plan_for(bench.task, shape, candidate.tuning, len(train), bench.task.spec.seed)
     some = train[:64]
     layouts = lay_answers(bench.base, some, loss=loss_of(bench, candidate), scoring=scoring_of(bench))
-    if isinstance(candidate.recipe, Rationales):
-        add_rationales(layouts, bench.base, some, bench.knowledge, candidate.recipe)
+    if (reasons := reasons_of(candidate.recipe)) is not None:
+        add_rationales(layouts, bench.base, some, bench.knowledge, reasons)
     tokens = round(sum(map(len, layouts)) / len(some) * len(train)) * plan.epochs
     hidden = bench.base.head_weight.shape[1]
     inner = shape.parameters - shape.tokens * hidden

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from underdog import runs
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.words import goal_in_words, sentence
+from underdog.knowledge.select.select import Selected
+from underdog.search.candidates import describe
 from underdog.search.confirm import Measured
 from underdog.search.contrasts import contrasts
 from underdog.search.schedule import Search, Tried
-from underdog.search.verdict import Disagreement, Opening, Trial, Verdict
+from underdog.search.teaching import teaching
+from underdog.search.verdict import Disagreement, Opening, Selection, Trial, Verdict
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
 
@@ -53,6 +56,7 @@ def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes
         contenders=tuple(one.contender for one in measured),
         trials=trials,
         contrasts=contrasts(bench, measured),
+        selections=_selections(bench),
         disagreements=shown,
         disagreement_counts=counts,
         split_sizes={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},
@@ -88,6 +92,16 @@ def _trial(bench: Workbench, tried: Tried) -> Trial:
         notes=tuple(facts["notes"]),
         promising=tried.promising,
     )
+
+
+def _selections(bench: Workbench) -> tuple[Selection, ...]:
+    """Once for every different outcome of filtering, with the recipes that share it."""
+    shared: dict[tuple[Selected, ...], list[str]] = {}
+    for recipe in bench.task.spec.recipes:
+        selected = teaching(bench, recipe).selected
+        if selected:
+            shared.setdefault(selected, []).append(recipe.name or describe(recipe))
+    return tuple(Selection(recipes=tuple(names), results=selected) for selected, names in shared.items())
 
 
 def _notes(bench: Workbench, found: Search) -> tuple[str, ...]:

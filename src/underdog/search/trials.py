@@ -15,6 +15,7 @@ from underdog.models import LanguageModel
 from underdog.recipes.labels import AnswerLoss, default_loss, default_scoring, lay_answers
 from underdog.recipes.rationales import add_rationales
 from underdog.search.candidates import Candidate, plan_for
+from underdog.search.teaching import reasons_of, teaching
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
 from underdog.task.recipes import Rationales
@@ -67,27 +68,24 @@ def train_and_score(bench: Workbench, candidate: Candidate, seed: int, overrides
 
 
 def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
-    knowledge = None
+    learnt = teaching(bench, candidate.recipe)
     besides: dict[str, Any] = {}
     if bench.task.spec.kind == "generate":
         besides["longest_answer"] = bench.task.spec.max_new_tokens
     if bench.knowledge.rationales and not candidate.shape.whole:
         besides["vocabulary_from"] = sorted(set(bench.knowledge.texts))
-    if isinstance(candidate.recipe, Rationales):
-        names = candidate.recipe.teachers or tuple(bench.knowledge.rationales)
-        knowledge = {
-            n: [bench.knowledge.weights[n], {id: r.text for id, r in bench.knowledge.rationales[n].items()}] for n in names
-        }
+    if candidate.recipe.answers_from is not None:
+        besides["answers"] = {example.id: example.answer for example in learnt.examples}
     return bench.fingerprint(
         model=bench.identity(candidate.start),
         shape=runs.plain(candidate.shape),
-        recipe=candidate.recipe.model_dump(),
+        recipe=candidate.recipe.model_dump(exclude={"name", "tuning"}),
         tuning=candidate.tuning,
         rank=bench.task.spec.training.lora_rank if candidate.tuning == "lora" else None,
         plan=runs.plain(plan),
         scoring=scoring_of(bench),
         loss=loss_of(bench, candidate),
-        knowledge=knowledge,
+        knowledge=learnt.shape,
         **besides,
     )
 
@@ -97,15 +95,16 @@ def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder
     if candidate.tuning == "lora":
         models.seed(plan.seed)
         student = models.with_lora(student, bench.task.spec.training.lora_rank)
+    learnt = teaching(bench, candidate.recipe)
     layouts = lay_answers(
         student,
-        bench.splits.train,
+        learnt.examples,
         loss=loss_of(bench, candidate),
         scoring=scoring_of(bench),
         weight=candidate.recipe.answer_weight if isinstance(candidate.recipe, Rationales) else 1.0,
     )
-    if isinstance(candidate.recipe, Rationales):
-        add_rationales(layouts, student, bench.splits.train, bench.knowledge, candidate.recipe)
+    if (reasons := reasons_of(candidate.recipe)) is not None:
+        add_rationales(layouts, student, learnt.examples, learnt.knowledge, reasons)
     record = train(
         student,
         layouts,

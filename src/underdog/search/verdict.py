@@ -5,6 +5,7 @@ from typing import Literal
 from underdog.config import Config
 from underdog.evaluation.cost import Cost
 from underdog.evaluation.statistics import Comparison, Estimate
+from underdog.knowledge.select.select import Selected
 
 
 class Trial(Config):
@@ -62,6 +63,15 @@ class Contrast(Config):
     """The first minus the second."""
 
 
+class Selection(Config):
+    """What filters did to the reasons that some recipes teach."""
+
+    recipes: tuple[str, ...]
+    """Those that teach what was left."""
+    results: tuple[Selected, ...]
+    """By teacher and filter."""
+
+
 class Disagreement(Config):
     """A test item on which winner and reference differ."""
 
@@ -102,6 +112,8 @@ class Verdict(Config):
     trials: tuple[Trial, ...]
     contrasts: tuple[Contrast, ...] = ()
     """Ways of teaching compared with one another; their p-values are corrected together (Holm)."""
+    selections: tuple[Selection, ...] = ()
+    """What became of the teachers' reasons before they were learnt."""
     disagreements: tuple[Disagreement, ...]
     disagreement_counts: dict[str, int]
     """'winner right', 'reference right', 'both right', 'both wrong' over all test items."""

@@ -1,7 +1,7 @@
 """What every step of a search works with: the task's data, its models, and the run folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from underdog.runs import Run
 from underdog.settings import Settings
 from underdog.students.ladder import Ladder
 from underdog.task.examples import Example
+from underdog.task.recipes import Recipe
 from underdog.task.splits import Splits, split
 from underdog.task.task import Task
 
@@ -27,6 +28,8 @@ class Workbench:
     progress: Progress
     splits: Splits
     knowledge: Knowledge
+    lessons: dict[Recipe, Any] = field(default_factory=dict, repr=False)
+    """What each recipe teaches, once it was asked for: see `search.teaching`."""
 
     @classmethod
     def of(cls, task: Task, run: Run, settings: Settings, progress: Progress) -> "Workbench":

@@ -63,7 +63,8 @@ class Rationales(Taught):
     select: Literal["clean"] | tuple[Filter, ...] = ()
     """Filters that the reasons go through; `clean` stands for the usual ones."""
     one_per_question: Literal["likelihood", "agreement"] | None = None
-    """Keep one reason for each question: the one the untaught student finds likeliest, or the one most like the others."""
+    """Keep one reason for each question: the one that the students' untaught model finds likeliest, or the
+    one most like the others."""
     shuffled: bool = False
     """The control: each question gets another question's reasons."""
 

@@ -3,7 +3,9 @@
 from underdog.evaluation import words
 from underdog.evaluation.cost import Cost, Spread
 from underdog.evaluation.statistics import Comparison, Estimate
-from underdog.search.verdict import Contender, Contrast, Disagreement, Opening, Trial, Verdict
+from underdog.knowledge.select.select import Change, Selected
+from underdog.search.verdict import Contender, Contrast, Disagreement, Opening, Selection, Trial, Verdict
+from underdog.task.recipes import FILTERS, Filter
 from underdog.task.spec import Goal
 
 GOAL = Goal(at_least=0.85, finalists=2)
@@ -184,6 +186,11 @@ def contrast(way: str, mean: float, low: float, high: float, p: float, against: 
     return Contrast(way=way, against=against, size="8.4M", comparison=compared(mean, low, high, p / 5, p))
 
 
+def selected(name: Filter, changed: int, dropped: int, *examples: Change) -> Selected:
+    meaning = FILTERS[name]
+    return Selected(teacher="LLaMA", filter=name, meaning=meaning, seen=1113, changed=changed, dropped=dropped, examples=examples)
+
+
 def ways() -> Verdict:
     """Several ways of teaching one student, compared."""
     return clear().model_copy(
@@ -194,7 +201,16 @@ def ways() -> Verdict:
                 contrast("both teachers, cleaned · full", 0.0081, -0.0019, 0.0181, 0.31),
                 contrast("shuffled <reasons> · full", -0.0042, -0.0131, 0.0047, 1.0),
                 contrast("both · full", 0.0023, -0.0065, 0.0111, 1.0, against="one teacher · full"),
-            )
+            ),
+            "selections": (
+                Selection(
+                    recipes=("both teachers, cleaned", "shuffled <reasons>"),
+                    results=(
+                        selected("run_on", 288, 0, Change(item="7", before="It is hot. Question: Why", after="It is hot.")),
+                        selected("cut_off", 640, 31, Change(item="9", before="The <answer> is not", after=None)),
+                    ),
+                ),
+            ),
         }
     )
 

@@ -191,6 +191,16 @@ def test_ways_of_teaching_are_drawn_with_their_intervals_in_the_order_of_the_tab
     assert "forest" not in json.loads(read(clear()).scripts[0])
 
 
+def test_what_filters_did_is_counted_with_examples() -> None:
+    words = read(ways()).words
+    assert "For both teachers, cleaned and shuffled <reasons>" in words
+    assert "cut back to the last whole sentence" in words
+    for cell in ("1,113", "288", "640", "31"):
+        assert cell in words
+    for told in ("Why Run on LLaMA, item 7 Left It is hot.", "The <answer> is not Cut off LLaMA, item 9 Left nothing"):
+        assert told.replace(" ", "") in words.replace(" ", "")
+
+
 def test_everything_lies_within_the_charts_axes() -> None:
     for verdict in (clear(), none_found()):
         layout = figure_of(read(verdict))["layout"]
