@@ -1,6 +1,7 @@
 """Fixtures that several kinds of tests share, and the shape checks of the arithmetic."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,22 @@ def gemma_lm(tmp_path_factory: pytest.TempPathFactory):
     import tiny
 
     return tiny.load(tiny.write_gemma(tmp_path_factory.mktemp("models") / "gemma"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator:
+    """A real PostgreSQL server, started for the session."""
+    import postgres
+
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new knowledge store can be made: once in a file, once in a database of a PostgreSQL server."""
+    if request.param == "sqlite":
+        return str(tmp_path / "knowledge.sqlite")
+    return request.getfixturevalue("postgresql").emptied()
