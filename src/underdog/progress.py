@@ -11,7 +11,7 @@ class Progress(Protocol):
         ...
 
     def step(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` units of `what` are finished."""
+        """`done` of `total` units of `what` are finished. What stands behind "; " may change on the way, such as a cost."""
         ...
 
 

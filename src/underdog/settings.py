@@ -1,7 +1,7 @@
 """Where things are on this machine: read from the environment once, on request, and passed on as an argument."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -17,6 +17,8 @@ class Settings:
     """Never reach for the network."""
     threads: int | None = None
     """CPU threads for torch; None leaves torch's own choice."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Where the keys of remote teachers are looked up, by the name that the task file gives. Never shown or kept."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -31,4 +33,5 @@ class Settings:
                 environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("UNDERDOG_OFFLINE", "HF_HUB_OFFLINE")
             ),
             threads=int(threads) if threads else None,
+            environ=environ,
         )

@@ -30,10 +30,11 @@ class Terminal:
 
     def step(self, what: str, done: int, total: int) -> None:
         """Move the bar; without a terminal, print a line now and then."""
-        if what != self._what:
-            self._bars.reset(self._task, description=what, total=total, visible=True)
-            self._what = what
-        self._bars.update(self._task, completed=done, total=total)
+        work = what.partition("; ")[0]
+        if work != self._what:
+            self._bars.reset(self._task, total=total, visible=True)
+            self._what = work
+        self._bars.update(self._task, description=what, completed=done, total=total)
         if not self._live and monotonic() - self._told > EVERY_S:
             self._told = monotonic()
             left = self._bars.tasks[0].time_remaining

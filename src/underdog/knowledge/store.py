@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 
 from underdog.errors import StoreDamaged
 from underdog.knowledge import ledger, reading
+from underdog.knowledge.claims import claimed
 from underdog.knowledge.database import Database
 from underdog.knowledge.records import Count, Damage, Mode, Record, Spending, checksum
 from underdog.knowledge.schema import RECORDS, check, prepare
@@ -166,6 +168,10 @@ class Store:
     def spent(self, teacher: str) -> float:
         """US dollars that the teacher has cost over all runs, what is set aside included."""
         return self.spending(teacher).total
+
+    def claimed(self, what: str, on_wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold a claim that one process at a time can have, on asking a teacher say; `on_wait` is called before waiting."""
+        return claimed(self._database, what, on_wait)
 
     def _kept(self, connection: Connection, keys: list[str]) -> set[str]:
         """Which of the keys have a record already. A damaged one is set aside under another key, so that it can be had anew."""

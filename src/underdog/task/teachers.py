@@ -73,7 +73,8 @@ class RemoteTeacher(Config):
     """Name of the environment variable that holds the key. The key itself never stands in a file."""
     revision: str = ""
     """Version of the model, where its name alone does not tell: part of what a record is kept under."""
-    ask: Asking = Asking()
+    ask: Asking | None = Asking()
+    """How it is asked for reasons that students can learn from (`underdog record`); null: it only answers, as a reference."""
     weight: NonNegativeFloat = 1.0
     """α of this teacher in the loss (TinyLLM)."""
     parameters: PositiveInt | None = None
@@ -146,7 +147,8 @@ def teacher_kind(value: Any) -> str | None:
 
 def writes_reasons(teacher: "Teacher") -> bool:
     """Whether students can learn reasons from this teacher."""
-    return isinstance(teacher, RecordedTeacher | RemoteTeacher) or (isinstance(teacher, LocalTeacher) and teacher.ask is not None)
+    asked = isinstance(teacher, LocalTeacher | RemoteTeacher) and teacher.ask is not None
+    return asked or isinstance(teacher, RecordedTeacher)
 
 
 def gives_answers(teacher: "Teacher") -> bool:

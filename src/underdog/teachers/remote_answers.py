@@ -9,6 +9,8 @@ from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.chosen import chosen
 from underdog.teachers.writing import Failure, Reply, Request, Sampling, Writer
 
+CHOICE_TOKENS = 256
+"""Longest reply to a question with choices, where the teacher's `ask` says nothing: room to think aloud."""
 INSTRUCTION = "Answer with the letter of the right choice, and nothing else."
 
 
@@ -40,7 +42,8 @@ class RemoteAnswerer:
 
     def requests(self, questions: Sequence[Question]) -> list[Request]:
         """What is asked, in the questions' order."""
-        limits = [self.teacher.ask.max_tokens if question.choices else self._max_new_tokens for question in questions]
+        thinking = self.teacher.ask.max_tokens if self.teacher.ask is not None else CHOICE_TOKENS
+        limits = [thinking if question.choices else self._max_new_tokens for question in questions]
         return [answer_request(self.teacher, *pair) for pair in zip(questions, limits, strict=True)]
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
