@@ -2,6 +2,7 @@
 
 import errno
 import os
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,6 +107,39 @@ def find(task_file: TaskFile, run: RunFolder = None, json: Json = False, dry_run
     Example: underdog find examples/banking77.yaml
     """
     _find(task_file, run, json, dry_run)
+
+
+@app.command(short_help="Ask the task's teachers, and keep what they say.")
+def record(
+    task_file: TaskFile,
+    teacher: Annotated[str | None, typer.Option(help="Ask only the teacher of this name.")] = None,
+    json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be asked and its cost; ask nothing.")] = False,
+) -> None:
+    """Ask the task's teachers for their reasons, and keep what they say for good.
+
+    Only what is not kept yet is asked: stopped at any moment and started again, it goes on where it was.
+
+    Example: underdog record tickets.yaml --dry-run
+    """
+    from dataclasses import asdict
+
+    from underdog.record import estimate_table, estimate_teachers, record_teachers, recorded_table
+    from underdog.task.task import Task
+    from underdog.terminal import shown_progress
+
+    task = Task.load(task_file, _settings())
+    with shown_progress() as progress:
+        if dry_run:
+            found = estimate_teachers(task, progress, teacher=teacher)
+            table = estimate_table(found)
+        else:
+            found = record_teachers(task, progress, teacher=teacher)
+            table = recorded_table(found)
+    if json:
+        _print(dumps([asdict(one) for one in found], indent=1))
+    else:
+        _console().print(table)
 
 
 @app.command(short_help="Score one model on a task.")

@@ -1,5 +1,6 @@
 """Recording: asked once, kept at once, under a cap, whatever the server and the system do."""
 
+import json
 import os
 import random
 import signal
@@ -9,15 +10,18 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from faulty_server import BROKEN, BUSY, CUT, EMPTY, OK, RESET, FaultyServer, Say, first, slow
-from flow.planted import Recorder, in_another_process
+from faulty_server import BROKEN, BUSY, CUT, EMPTY, OK, RESET, FaultyServer, Say, first, refusal, slow
+from flow.planted import Recorder, in_another_process, label_rows, load, write_task
 from underdog.answering import Question
+from underdog.cli import app
 from underdog.errors import DiskFull, MissingKey, SpendingCapReached
 from underdog.knowledge.recording import estimate, record, remote_writer
 from underdog.knowledge.store import Store
 from underdog.settings import Settings
 from underdog.task.examples import Example
+from underdog.task.splits import split
 from underdog.task.teachers import Prices, RemoteTeacher
 from underdog.teachers.retry import Backoff
 from underdog.teachers.writing import Request, Sampling
@@ -232,3 +236,73 @@ def test_a_full_disk_ends_recording_with_a_message_and_keeps_what_was_kept(path:
             with pytest.raises(DiskFull, match="no room left to keep what a teacher said"):
                 record(wanted(200), writer, store, Recorder(), teacher="big", task="t1", mode="free")
     assert {"item-0", "item-1"} <= set(kept(path))
+
+
+def record_command(folder: Path, *options: str) -> Any:
+    environment = {"UNDERDOG_CACHE": str(folder / "cache"), "UNDERDOG_OFFLINE": "1", "UNDERDOG_THREADS": "1", "COLUMNS": "120"}
+    return CliRunner().invoke(app, ["record", str(folder / "task.yaml"), *options], env=environment | {"BIG_KEY": KEY})
+
+
+def write_asking_task(folder: Path, url: str, *more: dict[str, Any], **fields: Any) -> None:
+    far = {"name": "big", "model": "big-model", "url": url, "key": "BIG_KEY", "prices": PRICES.model_dump(), **fields}
+    far.setdefault("ask", {"examples": 1, "max_tokens": 20})
+    write_task(folder, label_rows(40), teachers=[{"name": "untrained", "model": "MODEL"}, far, *more], reference="untrained")
+
+
+def test_the_command_asks_about_training_items_only_and_once(tmp_path: Path) -> None:
+    with FaultyServer(lambda prompt, time: Say("It says so.\nAnswer: left")) as server:
+        write_asking_task(tmp_path, server.url)
+        plan = record_command(tmp_path, "--dry-run", "--json")
+        assert plan.exit_code == 0, plan.stderr
+        (planned,) = json.loads(plan.stdout)
+        assert not server.calls and not (tmp_path / "knowledge.sqlite").exists()
+        done = record_command(tmp_path, "--json")
+        assert done.exit_code == 0, done.stderr
+        (recorded,) = json.loads(done.stdout)
+        again = record_command(tmp_path)
+        assert again.exit_code == 0, again.stderr
+    train = split(load(tmp_path / "task.yaml")).train
+    assert planned["calls"] == recorded["asked"] == len(server.calls) == len(train)
+    assert recorded["usd"] <= planned["usd"] and (planned["spent_usd"], planned["cap_usd"]) == (0.0, None)
+    assert set(kept(tmp_path / "knowledge.sqlite")) == {example.id for example in train}
+    assert "big: 0 asked and kept, 20 kept before of 20" in again.stderr and "Teachers asked" in again.stdout
+    assert KEY not in plan.output + done.output + again.output
+
+
+def test_a_teacher_that_stops_does_not_keep_the_others_from_being_asked(tmp_path: Path) -> None:
+    small = {"examples": 0, "max_tokens": 20, "items": 3}
+    with FaultyServer() as server, FaultyServer(lambda prompt, time: refusal(401, f"bad key {KEY}")) as refusing:
+        other = {"name": "other", "model": "other-model", "url": server.url, "ask": small}
+        write_asking_task(tmp_path, refusing.url, other, ask=small)
+        ended = record_command(tmp_path)
+    assert ended.exit_code == 1
+    assert "Error: teacher 'big': " in ended.stderr and "refuses with HTTP 401: 'bad key ***'" in ended.stderr
+    assert "other: 3 asked and kept" in ended.stderr and len(server.calls) == 3
+    assert KEY not in ended.output
+
+
+def test_a_missing_key_is_told_before_anything_is_asked_and_unknown_teachers_too(tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        other = {"name": "other", "model": "other-model", "url": server.url}
+        write_asking_task(tmp_path, server.url, other, key="MISSING_KEY")
+        ended = record_command(tmp_path)
+        assert ended.exit_code == 1 and "the environment variable MISSING_KEY is not set" in ended.stderr
+        ended = record_command(tmp_path, "--teacher", "othr")
+        assert "no teacher that is asked is called 'othr'. Did you mean 'other'? Known: big, other." in ended.stderr
+        write_asking_task(tmp_path, server.url, ask=None)
+        ended = record_command(tmp_path)
+        assert ended.exit_code == 1 and "task 'planted' has no teacher that is asked for reasons." in ended.stderr
+    assert not server.calls
+
+
+def test_a_local_teacher_is_asked_by_the_same_command(tmp_path: Path) -> None:
+    write_task(
+        tmp_path, label_rows(40),
+        teachers=[{"name": "near", "model": "MODEL", "ask": {"examples": 0, "max_tokens": 6, "items": 4}}], reference="near",
+    )  # fmt: skip
+    done = record_command(tmp_path, "--json")
+    assert done.exit_code == 0, done.stderr
+    (recorded,) = json.loads(done.stdout)
+    assert recorded["asked"] + sum(recorded["failures"].values()) == 4
+    assert recorded["usd"] == 0.0 and 0 < recorded["output_tokens"] <= 24
+    assert len(kept(tmp_path / "knowledge.sqlite")) == recorded["asked"] > 0

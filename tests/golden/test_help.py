@@ -17,7 +17,7 @@ from flow.planted import label_rows, settings, write_task
 from underdog.cli import app
 
 FOLDER = Path(__file__).parent / "help"
-COMMANDS = ("underdog", "demo", "init", "check", "find", "evaluate", "show")
+COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show")
 
 
 def page(command: str) -> str:

@@ -1,0 +1,146 @@
+"""Ask the task's teachers for their reasons and keep what they say, or reckon what that would cost."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from underdog.errors import SpendingCapReached, TaskError, TeacherUnavailable, unknown
+from underdog.inference.memory import prepare_process
+from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revision_of, store_address
+from underdog.knowledge.recording import Estimate, Recorded, estimate, record, remote_writer
+from underdog.knowledge.store import Store
+from underdog.progress import Progress
+from underdog.task.examples import Example
+from underdog.task.splits import split
+from underdog.task.task import Task
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.generating import local_writer
+from underdog.teachers.retry import Backoff
+from underdog.teachers.writing import Failure, Reply, Request, Writer
+
+Requests = list[tuple[Example, Request]]
+
+
+def record_teachers(
+    task: Task, progress: Progress, *, teacher: str | None = None, backoff: Backoff | None = None
+) -> list[Recorded]:
+    """Ask every teacher that the task file has asked (or the named one) what is not kept yet, and keep it.
+
+    Raises MissingKey before anything is asked. A teacher that refuses, or whose cap is reached, does not keep the others from
+    being asked; the error comes at the end.
+    """
+    teachers = chosen_teachers(task, teacher)
+    prepare_process(task.settings)
+    recorded: list[Recorded] = []
+    stopped: list[TeacherUnavailable | SpendingCapReached] = []
+    with Store.open(store_address(task)) as store:
+        writers = [_writer(task, one, store, progress, backoff) for one in teachers]
+        train = split(task).train
+        for one, writer in zip(teachers, writers, strict=True):
+            requests = _requests(task, one, train, progress)
+            assert one.ask is not None  # it is one of those that are asked
+            try:
+                recorded.append(
+                    record(requests, writer, store, progress, teacher=one.name, task=task.data_fingerprint, mode=one.ask.mode)
+                )
+            except (TeacherUnavailable, SpendingCapReached) as stop:
+                stopped.append(stop)
+    if stopped:
+        raise type(stopped[0])("\n".join(map(str, stopped)))
+    return recorded
+
+
+def estimate_teachers(task: Task, progress: Progress, *, teacher: str | None = None) -> list[Estimate]:
+    """Reckon what `record_teachers` would do; nothing is asked or written."""
+    train = split(task).train
+    address = store_address(task)
+    store = None if isinstance(address, Path) and not address.exists() else Store.open(address, create=False)
+    try:
+        return [_estimate(one, _requests(task, one, train, progress), store) for one in chosen_teachers(task, teacher)]
+    finally:
+        if store is not None:
+            store.close()
+
+
+def chosen_teachers(task: Task, name: str | None) -> Sequence[AskedTeacher]:
+    """The task's teachers that are asked, or the one of that name. Raises TaskError where there are none, or UnknownName."""
+    teachers = asked(task)
+    if not teachers:
+        raise TaskError(
+            f"task {task.name!r} has no teacher that is asked for reasons. Give a teacher `ask: {{}}`, "
+            "or add one with `url` (see docs/teachers.md)."
+        )
+    if name is None:
+        return teachers
+    found = [one for one in teachers if one.name == name]
+    if not found:
+        raise unknown("teacher that is asked", name, [one.name for one in teachers])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _WhenNeeded:
+    """A writer that is made when there is something to write: loading a model takes its time."""
+
+    make: Callable[[], Writer]
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        return self.make().write(requests)
+
+
+def _writer(task: Task, teacher: AskedTeacher, store: Store, progress: Progress, backoff: Backoff | None) -> Writer:
+    if isinstance(teacher, RemoteTeacher):
+        return remote_writer(teacher, store, task.settings, backoff)
+    return _WhenNeeded(lambda: local_writer(teacher.model, task.settings, progress))
+
+
+def _requests(task: Task, teacher: AskedTeacher, train: Sequence[Example], progress: Progress) -> Requests:
+    progress.say(f"Writing the prompts for {teacher.name}")
+    return requests_for(task, teacher, train, revision=revision_of(task, teacher), seed=task.spec.seed)
+
+
+def _estimate(teacher: AskedTeacher, requests: Requests, store: Store | None) -> Estimate:
+    remote = teacher if isinstance(teacher, RemoteTeacher) else None
+    return estimate(
+        [request for _, request in requests],
+        store,
+        remote and remote.prices,
+        teacher=teacher.name,
+        cap_usd=remote and remote.cap_usd,
+    )
+
+
+def estimate_table(estimates: Sequence[Estimate]) -> Table:
+    """What asking would take, for the terminal."""
+    table = _table("Teachers to ask", "teacher", "calls", "kept", "tokens read", "tokens written", "cost", "spent", "cap")
+    for one in estimates:
+        cost = "" if one.usd is None else f"≤ ${one.usd:.2f}"
+        cap = "" if one.cap_usd is None else f"${one.cap_usd:g}"
+        spent = f"${one.spent_usd:.2f}" if one.spent_usd else ""
+        written = f"≤ {one.output_tokens}"
+        table.add_row(
+            *map(Text, (one.teacher, str(one.calls), str(one.kept), f"~ {one.input_tokens}", written, cost, spent, cap))
+        )
+    return table
+
+
+def recorded_table(recorded: Sequence[Recorded]) -> Table:
+    """What came of asking, for the terminal."""
+    table = _table("Teachers asked", "teacher", "asked", "kept before", "missing", "tokens read", "tokens written", "cost")
+    for one in recorded:
+        cost = f"${one.usd:.4f}" if one.usd else ""
+        counts = (one.asked, one.kept_before, one.missing, one.input_tokens, one.output_tokens)
+        table.add_row(*map(Text, (one.teacher, *map(str, counts), cost)))
+    return table
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
