@@ -1,6 +1,7 @@
 """A real PostgreSQL server for tests: found where Debian and others put it, started in a folder of its own, stopped again."""
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def server() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="underdog-postgres-"))  # short, and open to others: a socket's name is limited
     somebody: dict[str, Any] = {}
     if os.geteuid() == 0:
-        somebody = {"user": "nobody", "group": os.stat("/").st_gid, "extra_groups": []}
+        somebody = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
         shutil.chown(folder, "nobody")
     data = folder / "data"
     try:

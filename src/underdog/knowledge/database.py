@@ -159,7 +159,7 @@ def _url(address: str | Path) -> URL:
         return URL.create("sqlite", database=str(Path(address).expanduser()))
     try:
         url = make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreUnavailable(
             "the store's address is no URL that can be read. Write postgresql://user@host/database, or the name of a file."
         ) from None

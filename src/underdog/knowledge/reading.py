@@ -63,6 +63,17 @@ def by_key(database: Database, keys: Collection[str], report: Report) -> Iterato
         yield from (record for record in by_id(database, every_id(database), report) if record.key in wanted)
 
 
+def starting_with(database: Database, prefix: str, report: Report) -> Iterator[Record]:
+    """Yield the records whose keys begin so."""
+    query = select(RECORDS).where(RECORDS.c.key.startswith(prefix, autoescape=True)).order_by(RECORDS.c.id)
+    try:
+        with database.reading() as connection:
+            rows = connection.execute(query).all()
+        yield from _unharmed(rows, report)
+    except StoreDamaged:
+        yield from (record for record in by_id(database, every_id(database), report) if record.key.startswith(prefix))
+
+
 def by_id(database: Database, ids: Collection[int], report: Report) -> Iterator[Record]:
     """Yield the records of these rows."""
     for some in chunks(ids):

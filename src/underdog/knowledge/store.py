@@ -117,9 +117,7 @@ class Store:
 
     def starting_with(self, prefix: str) -> list[Record]:
         """Return the records whose keys begin so."""
-        keys = select(RECORDS.c.key).where(RECORDS.c.key.startswith(prefix, autoescape=True))
-        with self._database.reading() as connection:
-            return list(self.get(connection.execute(keys).scalars().all()).values())
+        return list(reading.starting_with(self._database, prefix, self._report))
 
     def counts(self) -> list[Count]:
         """Say what is kept of each teacher, revision, task and mode."""

@@ -59,9 +59,7 @@ def test_a_reservation_is_settled_once(store: Store) -> None:
     name = store.reserve("big-7b", 0.5, cap=1.0)
     assert name
     store.settle(name, 0.25)
-    with pytest.raises(
-        UnknownName, match=f"no open reservation is called '{name}': it was never made here, or was settled before"
-    ):
+    with pytest.raises(UnknownName, match=f"no open reservation is called '{name}'.*was settled before"):
         store.settle(name, 0.25)
     assert store.spent("big-7b") == 0.25
 
