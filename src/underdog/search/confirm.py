@@ -11,7 +11,7 @@ from underdog.evaluation.cost import Cost, measure_cost
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import Comparison, Estimate, holm
 from underdog.search.candidates import Candidate
-from underdog.search.references import Published, Reference, TrainedReference, answers, best_setting
+from underdog.search.references import Published, Reference, Remote, TrainedReference, answers, best_setting
 from underdog.search.schedule import Tried
 from underdog.search.trials import Trained, answerer, fresh_student, pack, scoring_of, test_answers, train_and_score, unpack
 from underdog.search.verdict import Contender
@@ -121,6 +121,8 @@ def _reference(bench: Workbench, reference: Reference, test: Sequence[Example]) 
         seeds = [trained.seed for trained in reference.trials]
         folder, parameters = reference.trials[0].folder, reference.trials[0].candidate.shape.parameters
         cost = _cost(bench, str(folder), test, scoring=scoring_of(bench), identity=reference.trials[0].fingerprint)
+    elif isinstance(reference, Remote):  # what it costs its server cannot be measured from here
+        seeds, folder, parameters, cost = [bench.task.spec.seed], None, reference.teacher.parameters, None
     else:
         seeds, folder, parameters = [bench.task.spec.seed], None, models.parameters_of(reference.model, bench.settings)
         cost = _cost(

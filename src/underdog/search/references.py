@@ -11,6 +11,9 @@ from underdog.answering import Answer
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.score import score
 from underdog.inference.answerer import ModelAnswerer, Scoring
+from underdog.knowledge.asking import store_address
+from underdog.knowledge.recording import RecordingWriter, remote_writer
+from underdog.knowledge.store import Store
 from underdog.models import LanguageModel
 from underdog.search.candidates import Candidate
 from underdog.search.trials import Trained, pack, test_answers, train_and_score, unpack
@@ -18,8 +21,10 @@ from underdog.search.workbench import Workbench, validation_sample
 from underdog.students.ladder import Shape
 from underdog.task.examples import Example
 from underdog.task.recipes import Labels
-from underdog.task.teachers import LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, TrainedTeacher
+from underdog.task.teachers import LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, RemoteTeacher, TrainedTeacher
 from underdog.teachers.local import local_teacher, untrained_scorings
+from underdog.teachers.remote import key_of
+from underdog.teachers.remote_answers import RemoteAnswerer
 
 SELECTION_ITEMS = 200
 """Validation items on which the reference's own best setting is chosen."""
@@ -69,7 +74,26 @@ class Published:
     figure: PublishedFigure
 
 
-Reference = Asked | TrainedReference | Published
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A model behind a server, asked the task's questions as they are. What it answers is kept in the knowledge store."""
+
+    teacher: RemoteTeacher
+
+    @property
+    def name(self) -> str:
+        return self.teacher.name
+
+    @property
+    def detail(self) -> str:
+        """In words."""
+        version = f" ({self.teacher.revision})" if self.teacher.revision else ""
+        return f"{self.teacher.model}{version} at {self.teacher.url}, asked each question once"
+
+
+Answering = Asked | TrainedReference | Remote
+"""References that answer for themselves."""
+Reference = Answering | Published
 
 
 def prepare(bench: Workbench, name: str) -> Reference:
@@ -80,6 +104,9 @@ def prepare(bench: Workbench, name: str) -> Reference:
         return best_setting(bench, name, teacher.model, shots)
     if isinstance(teacher, TrainedTeacher):
         return _trained(bench, teacher)
+    if isinstance(teacher, RemoteTeacher):
+        key_of(teacher, bench.settings.environ)  # a missing key is told before anything is trained
+        return Remote(teacher)
     figure = teacher.published
     assert isinstance(teacher, PublishedTeacher | RecordedTeacher) and figure is not None  # the task file was checked
     return Published(name, figure)
@@ -130,10 +157,10 @@ def _trained(bench: Workbench, teacher: TrainedTeacher) -> TrainedReference:
     )
 
 
-def answers(
-    bench: Workbench, reference: Asked | TrainedReference, examples: Sequence[Example], part: str
-) -> list[tuple[Answer, ...]]:
+def answers(bench: Workbench, reference: Answering, examples: Sequence[Example], part: str) -> list[tuple[Answer, ...]]:
     """What a reference answers to a part ('valid' or 'test'), one row per seed; each asked once."""
+    if isinstance(reference, Remote):
+        return [_remote_answers(bench, reference.teacher, examples, part)]
     if isinstance(reference, TrainedReference):
         if part == "test":
             return [test_answers(bench, trained, examples) for trained in reference.trials]
@@ -150,10 +177,23 @@ def answers(
     return [unpack(kept)]
 
 
-def validation_rows(bench: Workbench, reference: Asked | TrainedReference) -> list[tuple[str | None, ...]]:
-    """The reference's answers on validation, one row per seed; an untrained model is asked a sample only (None elsewhere)."""
+def _remote_answers(bench: Workbench, teacher: RemoteTeacher, examples: Sequence[Example], part: str) -> tuple[Answer, ...]:
+    """Ask what the store has not yet. Calls that failed are not kept, so that the next run tries them again."""
+    questions = [example.question for example in examples]
+    with Store.open(store_address(bench.task)) as store:
+        asking = RecordingWriter(
+            remote_writer(teacher, store, bench.settings), store, {}, bench.task.data_fingerprint, "free", bench.progress
+        )
+        answerer = RemoteAnswerer(teacher, asking, max_new_tokens=bench.task.spec.max_new_tokens, progress=bench.progress)
+        bench.progress.say(f"Asking {teacher.name} the {len(examples)} questions of {part}")
+        return tuple(answerer.answer(questions))
+
+
+def validation_rows(bench: Workbench, reference: Answering) -> list[tuple[str | None, ...]]:
+    """The reference's answers on validation, one row per seed; an untrained or remote model is asked a sample only (None
+    elsewhere)."""
     examples = bench.splits.valid
-    if isinstance(reference, Asked):
+    if isinstance(reference, Asked | Remote):
         examples = validation_sample(examples, ASKED_ITEMS, bench.task.spec.seed)
     said = [{answer.question_id: answer.text for answer in row} for row in answers(bench, reference, examples, "valid")]
     return [tuple(row.get(example.id) for example in bench.splits.valid) for row in said]
