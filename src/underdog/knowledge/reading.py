@@ -16,6 +16,10 @@ CHUNK = 500
 SMALLEST_RECORD = 256
 """Bytes that any record takes at least, for a bound on how many a file can hold."""
 
+_LAST_ROW = {
+    "sqlite": f"SELECT seq FROM sqlite_sequence WHERE name = '{RECORDS.name}'",
+    "postgresql": f"SELECT last_value FROM {RECORDS.name}_id_seq",
+}
 T = TypeVar("T")
 Report = Callable[[Damage], None]
 
@@ -82,13 +86,14 @@ def by_id(database: Database, ids: Collection[int], report: Report) -> Iterator[
 
 def every_id(database: Database) -> range:
     """Numbers of all rows, from what survives a damaged table; some may belong to no row."""
-    assert database.path is not None
     try:
         with database.reading() as connection:
-            last = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": RECORDS.name}).scalar()
+            last = connection.execute(text(_LAST_ROW[connection.dialect.name])).scalar()
     except StoreDamaged:
-        last = None
-    return range(1, 1 + int(last or database.path.stat().st_size // SMALLEST_RECORD))
+        if database.path is None:
+            raise
+        last = database.path.stat().st_size // SMALLEST_RECORD
+    return range(1, 1 + int(last or 0))
 
 
 def chunks(things: Iterable[T]) -> Iterator[list[T]]:
