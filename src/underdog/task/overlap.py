@@ -1,5 +1,9 @@
-"""When two items are the same: questions alike but for case, punctuation and white space, and the same choices."""
+"""When two items are the same: questions alike but for case, punctuation and white space, and the same choices.
 
+Texts that are not the same may still share a long stretch of words, which `grams` finds.
+"""
+
+import hashlib
 import unicodedata
 from collections.abc import Hashable, Iterable
 
@@ -52,3 +56,17 @@ def without(examples: Iterable[Example], others: Iterable[Example], task: Task) 
     """Return the examples that do not stand in `others` too."""
     known = {item_key(example, task) for example in others}
     return tuple(example for example in examples if item_key(example, task) not in known)
+
+
+GRAM_WORDS = 8
+"""Consecutive words that two texts do not share by chance."""
+
+
+def grams(text: str, words: int = GRAM_WORDS) -> frozenset[bytes]:
+    """Return a hash of every stretch of so many consecutive words, normalised; none for a shorter text.
+
+    The hashes have 64 bits: among a million stretches, the chance that any two others are taken for one another is 3e-8.
+    """
+    stretch = normalise(text).split()
+    found = (" ".join(stretch[start : start + words]) for start in range(len(stretch) - words + 1))
+    return frozenset(hashlib.blake2b(gram.encode(), digest_size=8).digest() for gram in found)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from underdog.errors import SealedTestSet, TaskError
 from underdog.task.examples import Example
-from underdog.task.overlap import question_key, without
+from underdog.task.overlap import grams, question_key, without
 from underdog.task.read import read_examples
 from underdog.task.task import Task
 from underdog.task.teachers import LocalTeacher
@@ -33,6 +33,13 @@ class SealedTest:
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(example.id for example in self._examples)
+
+    def question_grams(self) -> frozenset[bytes]:
+        """Hashes of the eight-word stretches of all questions (`overlap.grams`), without their answers.
+
+        With them, what repeats a test question can be kept out of training, and nothing else be learnt of it.
+        """
+        return frozenset().union(*(grams(example.question.prompt) for example in self._examples))
 
     def open(self, *, reason: str) -> Examples:
         """Return the examples, after the opening has been recorded with its reason."""

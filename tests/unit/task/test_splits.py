@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from underdog.errors import SealedTestSet
-from underdog.task.overlap import normalise
+from underdog.task.overlap import grams, normalise
 from underdog.task.splits import Splits, split
 
 
@@ -116,6 +116,15 @@ def test_the_test_split_is_sealed_until_it_is_opened_for_a_reason(folder) -> Non
     assert openings == ["verdict"]
     test.open(reason="again")
     assert openings == ["verdict", "again"]
+
+
+def test_test_questions_give_hashes_of_their_stretches_without_being_opened(folder) -> None:
+    question = "one two three four five six seven eight nine"
+    folder.rows([row("t1", question, "positive"), row("t2", "Too short?")], "test.jsonl")
+    openings: list[str] = []
+    test = split(folder.task(), record_opening=openings.append).test
+    assert test.question_grams() == grams(question)
+    assert openings == []
 
 
 def test_a_test_file_identical_to_train_is_refused(folder) -> None:

@@ -1,0 +1,1 @@
+"""What to learn from: rationales cleaned by named filters, one chosen for each question, or shuffled as a control."""
