@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, set_seed
+from transformers.cache_utils import Cache, DynamicLayer
 from transformers.utils import logging as transformers_logging
 
 from underdog import weights
@@ -64,6 +66,13 @@ class LanguageModel:
         return self.tokenizer.eos_token_id
 
     @property
+    def ends(self) -> frozenset[int]:
+        """Every token at which the model ends a text: the tokenizer's, and those of its generation config (ends of turn)."""
+        named = getattr(getattr(self._transformer, "generation_config", None), "eos_token_id", None)
+        more = [named] if isinstance(named, int) else list(named or ())
+        return frozenset(token for token in (self.end, *more) if token is not None)
+
+    @property
     def pad(self) -> int:
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
 
@@ -85,14 +94,26 @@ class LanguageModel:
         """What the tokenizer puts before a text of its own accord (a beginning-of-text token, or nothing)."""
         return self.tokenizer("", add_special_tokens=True)["input_ids"][:1] if self.tokenizer.bos_token_id is not None else []
 
-    def hidden(self, tokens: Tensor, positions: Tensor, visible: Tensor | None, cache: Any = None) -> Tensor:
-        """Hidden states [B, T, H] of tokens [B, T]; `visible` [B, 1, T, past + T] says what each position sees."""
-        mask = None if visible is None else self._windowed(visible, positions)
+    def ask_tokens(self, prompt: str) -> list[int]:
+        """Tokens after which the model replies to `prompt`: in its chat template where it has one, else as plain text."""
+        if self.tokenizer.chat_template is None:
+            return [*self.start_tokens(), *self.encode([prompt])[0]]
+        turns = [{"role": "user", "content": prompt}]
+        return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+
+    def hidden(
+        self, tokens: Tensor, positions: Tensor, visible: Tensor | None, cache: Any = None, skipped: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states [B, T, H] of tokens [B, T]; `visible` [B, 1, T, past + T] says what each position sees.
+
+        `skipped` [B] is how many places at the beginning of each row in the cache are padding: positions start after them.
+        """
+        mask = None if visible is None else self._windowed(visible, positions, skipped)
         return self.backbone(
             input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
 
-    def _windowed(self, visible: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+    def _windowed(self, visible: Tensor, positions: Tensor, skipped: Tensor | None) -> Tensor | dict[str, Tensor]:
         """The mask as each kind of layer needs it: one with an attention window sees no further back than that."""
         window = getattr(self.config, "sliding_window", None)
         kinds = getattr(self.config, "layer_types", None)
@@ -100,6 +121,7 @@ class LanguageModel:
         if not window or visible.shape[-1] <= window or (kinds and "sliding_attention" not in kinds):
             return visible
         cached = torch.arange(past, device=positions.device).expand(len(positions), past)
+        cached = cached if skipped is None else cached - skipped[:, None]
         distance = positions[:, None, :, None] - torch.cat([cached, positions], 1)[:, None, None, :]
         near = visible & (distance < window)
         return {"full_attention": visible, "sliding_attention": near} if kinds else near
@@ -131,6 +153,48 @@ def repeated(cache: Any, count: int) -> Any:
         shape = (count, *layer.keys.shape[1:])
         copy.update(layer.keys.expand(shape), layer.values.expand(shape), index)
     return copy
+
+
+class _RoomyLayer(DynamicLayer):
+    """One layer's keys and values with room for all tokens to come: a new token is written, and none before it copied."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+        self._buffers: list[Tensor] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        del args, kwargs
+        used, new = self.get_seq_length(), key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            states = (key_states, value_states)
+            self._buffers = [state.new_empty(*state.shape[:2], self._room, state.shape[-1]) for state in states]
+        for buffer, state in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, used : used + new] = state
+        self._show(used + new)
+        return self.keys, self.values  # type: ignore[return-value]
+
+    def keep(self, rows: Tensor, first: int) -> None:
+        """Drop all rows but these, and the places before `first`."""
+        used = self.get_seq_length()
+        self._buffers = [buffer[:, :, first:][rows] for buffer in self._buffers]
+        self._show(used - first)
+
+    def _show(self, used: int) -> None:
+        self.keys, self.values = (buffer[:, :, :used] for buffer in self._buffers)
+
+
+class RoomyCache(Cache):
+    """A key-value cache for writing: it has room for so many tokens from the start, and lets go of rows that have ended."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(layer_class_to_replicate=cast(Any, partial(_RoomyLayer, room)))
+
+    def keep(self, rows: Tensor, first: int) -> None:
+        """Drop all rows but these, and the places before `first`."""
+        for layer in self.layers:
+            cast(_RoomyLayer, layer).keep(rows, first)
 
 
 def load(
@@ -319,27 +383,6 @@ def rebuilt(
 def tokenizer_from(folder: Path) -> Any:
     """Load a tokenizer folder."""
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-
-
-def generate(lm: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """Continue each prompt greedily until the end token; new tokens only, without the end."""
-    longest = max(map(len, prompts))
-    tokens = torch.tensor([[lm.pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=lm.device)
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=lm.device)
-    with torch.no_grad():
-        out = lm.model.generate(
-            input_ids=tokens,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=lm.pad,
-            eos_token_id=lm.end,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-        )
-    new = out[:, longest:].tolist()
-    return [row[: row.index(lm.end)] if lm.end in row else row for row in new]
 
 
 def forget() -> None:

@@ -1,28 +1,27 @@
 """A language model that answers: choices by likelihood, free questions by greedy generation."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from underdog import models
 from underdog.answering import Answer, Footprint, Question
-from underdog.errors import OutOfMemory
 from underdog.inference.batches import Batch, by_budget, collate
 from underdog.inference.encoding import Encoded, Tries, encode_questions, shared_beginning
+from underdog.inference.generation import WRITING, Plan, write
 from underdog.inference.head import edge_log_probabilities
 from underdog.inference.layout import Layout
-from underdog.inference.memory import is_out_of_memory
+from underdog.inference.memory import halving
 from underdog.inference.scores import choice_scores, group_log_softmax
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 
 Scoring = Literal["constrained", "sum", "per_byte"]
 Precision = Literal["bf16", "float32"]
-Result = TypeVar("Result")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -33,9 +32,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 ANSWERING_TOKENS = defaultdict(lambda: 32_768, cpu=1024)
 """Tokens that go through a model at once when it answers, by kind of device. On a CPU a small batch stays in its caches: see
 docs/results/benchmarks/score_vs_lm_eval.json."""
-
-WRITING = 4
-"""Times as many tokens in a batch that writes: only its newest tokens go through the model at once."""
 
 
 class ModelAnswerer:
@@ -105,7 +101,7 @@ class ModelAnswerer:
             batch = collate([layouts[index] for index in indices], self.lm.pad, past=len(shared)).to(self.lm.device)
             return self._scores(batch, cache)
 
-        for indices, (scores, values) in _halving(by_budget(list(map(len, layouts)), self.tokens_per_batch), scored):
+        for indices, (scores, values) in halving(by_budget(list(map(len, layouts)), self.tokens_per_batch), scored):
             start = 0
             for index in indices:
                 sizes = [len(group.choices) for group in layouts[index].groups]
@@ -155,39 +151,11 @@ class ModelAnswerer:
 
     def _write(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
         prompts = [[*item.prompt, *item.cue] for item in encoded]
-        done = 0
-        parts = by_budget([len(prompt) + self.max_new_tokens for prompt in prompts], WRITING * self.tokens_per_batch)
-
-        def written_after(indices: list[int]) -> list[list[int]]:
-            return models.generate(self.lm, [prompts[index] for index in indices], self.max_new_tokens)
-
-        for indices, written in _halving(parts, written_after):
-            for index, tokens in zip(indices, written, strict=True):
-                text = self.lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-                text = text.partition("\n")[0].strip() if self.first_line_only else text
-                yield index, Answer(questions[index].id, text)
-            done += len(indices)
+        plans = [Plan(self.max_new_tokens)] * len(prompts)
+        for done, (index, written) in enumerate(write(self.lm, prompts, plans, WRITING * self.tokens_per_batch), start=1):
+            text = written.text.partition("\n")[0].strip() if self.first_line_only else written.text
+            yield index, Answer(questions[index].id, text)
             self.progress.step("answering", done, len(prompts))
-
-
-def _halving(parts: Iterable[list[int]], act: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
-    """Do each part's work; a part that does not fit into memory is halved. Raises OutOfMemory when one alone does not fit."""
-    waiting = list(parts)
-    while waiting:
-        indices = waiting.pop(0)
-        try:
-            result = act(indices)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(indices) == 1:
-                raise OutOfMemory(
-                    "even one question alone does not fit into memory. Choose a smaller model, fewer worked examples (shots), "
-                    "or shorter prompts."
-                ) from error
-            waiting = [indices[: len(indices) // 2], indices[len(indices) // 2 :], *waiting]
-            continue
-        yield indices, result
 
 
 def choice_scales(question: Question, scoring: Scoring) -> list[float]:

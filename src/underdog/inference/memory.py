@@ -3,12 +3,17 @@
 import ctypes
 import resource
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
 
+from underdog.errors import OutOfMemory
 from underdog.settings import Settings
+
+Result = TypeVar("Result")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -19,6 +24,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
     )
+
+
+def halving(parts: Iterable[list[int]], act: Callable[[list[int]], Result]) -> Iterator[tuple[list[int], Result]]:
+    """Do each part's work; a part that does not fit into memory is halved. Raises OutOfMemory when one alone does not fit."""
+    waiting = list(parts)
+    while waiting:
+        indices = waiting.pop(0)
+        try:
+            result = act(indices)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(indices) == 1:
+                raise OutOfMemory(
+                    "even one question alone does not fit into memory. Choose a smaller model, fewer worked examples (shots), "
+                    "or shorter prompts."
+                ) from error
+            waiting = [indices[: len(indices) // 2], indices[len(indices) // 2 :], *waiting]
+            continue
+        yield indices, result
 
 
 def reset_peak() -> None:

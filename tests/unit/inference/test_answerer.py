@@ -115,13 +115,21 @@ def test_free_answers_are_stripped_and_cut_at_the_first_line_on_request(tiny_lm)
 
 
 def _write_always(lm: LanguageModel, tokens: list[int]) -> None:
-    """Let each token be followed by the next of `tokens`, whatever stands before, and any other by the first."""
-    follows = dict(pairwise(tokens))
+    """Let each token be followed by the next of `tokens`, whatever stands before, and any other by the first.
 
-    def head(module: Any, inputs: Any, keywords: dict[str, Any], output: Any) -> Any:
-        output.logits = torch.full_like(output.logits, -100.0)
+    The hidden state is a direction of its own for each of the tokens to come, and only that token's row of the head has it.
+    """
+    follows = dict(pairwise(tokens))
+    axis = {token: number for number, token in enumerate(tokens)}
+    with torch.no_grad():
+        lm.head_weight.zero_()
+        for token, number in axis.items():
+            lm.head_weight[token, number] = 1.0
+
+    def state(module: Any, inputs: Any, keywords: dict[str, Any], output: Any) -> Any:
+        output.last_hidden_state = torch.zeros_like(output.last_hidden_state)
         for row, token in enumerate(keywords["input_ids"][:, -1].tolist()):
-            output.logits[row, -1, follows.get(token, tokens[0])] = 0.0
+            output.last_hidden_state[row, -1, axis[follows.get(token, tokens[0])]] = 1.0
         return output
 
-    lm.model.register_forward_hook(head, with_kwargs=True)
+    lm.backbone.register_forward_hook(state, with_kwargs=True)

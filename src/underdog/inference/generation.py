@@ -1,0 +1,186 @@
+"""Writing texts in batches: one loop over a key-value cache, from which rows that have ended leave.
+
+What a row writes does not depend on the rows beside it: padding is seen by nobody, and each row draws from its own seed.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from underdog.inference.batches import by_budget
+from underdog.inference.memory import halving
+from underdog.models import LanguageModel, RoomyCache
+
+WRITING = 4
+"""Times as many tokens in a batch that writes as in one that answers: only its newest ones go through the model at once."""
+NUCLEUS = 512
+"""So many of the likeliest tokens are sorted; only where a draw may fall outside of them are all of them sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one text is to be written."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    """0 takes the likeliest token each time."""
+    top_p: float = 1.0
+    seed: str = ""
+    """Decides every draw of this text."""
+    stop: tuple[str, ...] = ()
+    """Texts at which it ends; they are no part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One text, without the end token, the stop text, and white space around it."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """All that were drawn but the end token."""
+    finish: Literal["stop", "length"]
+    """Whether it ended by itself, or was cut at max_tokens."""
+    seconds: float
+    """Its share of its batch's time."""
+
+
+def write(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan], tokens_per_batch: int
+) -> Iterator[tuple[int, Written]]:
+    """Continue every prompt, those alike in length together; yield (index, text) as batches finish.
+
+    A batch's prompts, padding and longest continuation included, stay within `tokens_per_batch` unless one alone is
+    longer. A batch that does not fit into memory is halved; raises OutOfMemory when one prompt alone does not fit.
+    """
+    lengths = [len(prompt) + plan.max_tokens for prompt, plan in zip(prompts, plans, strict=True)]
+
+    def together(indices: list[int]) -> list[Written]:
+        return write_batch(lm, [prompts[index] for index in indices], [plans[index] for index in indices])
+
+    for indices, written in halving(by_budget(lengths, tokens_per_batch), together):
+        yield from zip(indices, written, strict=True)
+
+
+@torch.no_grad()
+def write_batch(lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan]) -> list[Written]:
+    """Continue every prompt in one batch, padded on the left; the texts in order."""
+    started = monotonic()
+    rows = [_Row(lm, plan) for plan in plans]
+    longest = max(map(len, prompts))
+    skipped = torch.tensor([longest - len(prompt) for prompt in prompts], device=lm.device)
+    tokens = torch.tensor([[lm.pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=lm.device)
+    cache = RoomyCache(longest + max(plan.max_tokens for plan in plans))
+    active, used = rows, 0
+    while True:
+        hidden = _last_hidden(lm, tokens, skipped, used, cache)
+        used += tokens.shape[1]
+        drawn = _draw((hidden @ lm.head_weight.T).float(), active)
+        on = [index for index, (row, token) in enumerate(zip(active, drawn, strict=True)) if row.take(token)]
+        if not on:
+            return [row.written((monotonic() - started) / len(rows)) for row in rows]
+        if len(on) < len(active):
+            staying = torch.tensor(on, device=lm.device)
+            first = int(skipped[staying].min())
+            cache.keep(staying, first)
+            active, skipped, used = [active[index] for index in on], skipped[staying] - first, used - first
+        tokens = torch.tensor([[drawn[index]] for index in on], device=lm.device)
+
+
+def _last_hidden(lm: LanguageModel, tokens: Tensor, skipped: Tensor, used: int, cache: RoomyCache) -> Tensor:
+    """Hidden state [B, H] of the last of tokens [B, T], which come after `used` places of the cache."""
+    places = torch.arange(used + tokens.shape[1], device=tokens.device)
+    here = places[used:]
+    positions = (here - skipped[:, None]).clamp(min=0)
+    visible = None
+    if bool(skipped.any()):
+        seen = (places <= here[:, None]) & (places >= skipped[:, None, None])
+        visible = (seen | (places == here[:, None]))[:, None]  # padding sees itself: a row that sees nothing would be NaN
+    return lm.hidden(tokens, positions, visible, cache, skipped)[:, -1]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A text being written."""
+
+    lm: LanguageModel
+    plan: Plan
+    tokens: list[int] = field(default_factory=list)
+    finish: Literal["stop", "length"] = "length"
+    chance: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.plan.seed)
+
+    def take(self, token: int) -> bool:
+        """Add a token; tell whether the text goes on."""
+        if token in self.lm.ends:
+            self.finish = "stop"
+            return False
+        self.tokens.append(token)
+        if self._stopped():
+            self.finish = "stop"
+            return False
+        return len(self.tokens) < self.plan.max_tokens
+
+    def _stopped(self) -> bool:
+        """Whether a stop text stands at the end. A token has a byte at least, so the last few are enough to look at."""
+        if not self.plan.stop:
+            return False
+        tail = self._decoded(self.tokens[-max(len(text.encode()) for text in self.plan.stop) - 2 :])
+        return any(text in tail for text in self.plan.stop)
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return self.lm.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def written(self, seconds: float) -> Written:
+        text = self._decoded(self.tokens)
+        cut = min((place for stop in self.plan.stop if (place := text.find(stop)) >= 0), default=len(text))
+        return Written(text[:cut].strip(), tuple(self.tokens), self.finish, seconds)
+
+
+def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[int]:
+    """Next token of each row from logits [B, V]."""
+    drawn = logits.argmax(-1).tolist()
+    chancy = [index for index, row in enumerate(rows) if row.plan.temperature > 0]
+    if chancy:
+        plans = [rows[index].plan for index in chancy]
+        heat = torch.tensor([plan.temperature for plan in plans], device=logits.device)
+        top_p = torch.tensor([plan.top_p for plan in plans], device=logits.device)
+        chance = torch.tensor([rows[index].chance.random() for index in chancy], device=logits.device)
+        probabilities = (logits[chancy] / heat[:, None]).softmax(-1)
+        for index, token in zip(chancy, sample(probabilities, top_p, chance).tolist(), strict=True):
+            drawn[index] = token
+    return drawn
+
+
+def sample(probabilities: Tensor, top_p: Tensor, chance: Tensor) -> Tensor:
+    """Draw a token of each row: the one at which the sum of probabilities, likeliest first, passes `chance`.
+
+    Only the fewest likeliest tokens that together hold `top_p` can be drawn. Shapes: probabilities [N, V], top_p and
+    chance (in [0, 1)) [N]; returns [N].
+    """
+    values, tokens = probabilities.topk(min(NUCLEUS, probabilities.shape[-1]))
+    held = values.sum(-1)
+    drawn = _nucleus(values, tokens, top_p, chance)
+    unsure = ~((held >= top_p) | ((top_p >= 1) & (chance < held)))
+    if bool(unsure.any()):
+        values, tokens = values[unsure], tokens[unsure]
+        rest = probabilities[unsure].scatter(-1, tokens, -1.0).sort(descending=True)  # those at hand go to the end
+        count = probabilities.shape[-1] - tokens.shape[-1]
+        values, tokens = torch.cat([values, rest[0][:, :count]], -1), torch.cat([tokens, rest[1][:, :count]], -1)
+        drawn[unsure] = _nucleus(values, tokens, top_p[unsure], chance[unsure])
+    return drawn
+
+
+def _nucleus(values: Tensor, tokens: Tensor, top_p: Tensor, chance: Tensor) -> Tensor:
+    """`sample` from probabilities [N, K] that are sorted, likeliest first, and belong to tokens [N, K]."""
+    sums = values.cumsum(-1)
+    allowed = (sums - values) < top_p[:, None]
+    mass = torch.where(top_p >= 1, 1.0, torch.where(allowed, sums, 0).amax(-1))
+    place = torch.searchsorted(sums, (chance * mass)[:, None], right=True)[:, 0]
+    return tokens.gather(-1, place.minimum(allowed.sum(-1) - 1)[:, None])[:, 0]
