@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from underdog.errors import DataFileMissing, TaskError, nearest
 from underdog.settings import Settings
+from underdog.task.asking import AskTemplate, read_templates
 from underdog.task.checks import check_spec, label_problems
 from underdog.task.files import Row, find_file, first_row
 from underdog.task.labels import is_label_file, read_labels
@@ -44,6 +45,8 @@ class Task:
     """Data file of each part that has one: train, and perhaps valid and test."""
     rationales: Mapping[str, Path]
     """Rationale file of each recorded teacher, by name."""
+    templates: Mapping[str, AskTemplate]
+    """Prompt of each teacher that is asked for reasons, by name."""
     source: Source = field(repr=False, compare=False)
     """Lines of the task file, for messages."""
 
@@ -82,6 +85,8 @@ class Task:
         for teacher in shape["teachers"]:
             if teacher["name"] in self.rationales:
                 teacher["rationales"] = _hash(self.rationales[teacher["name"]])
+            if teacher["name"] in self.templates:
+                teacher["ask"]["template"] = self.templates[teacher["name"]].text
         return _digest({"spec": shape, "data": self._data_shape})
 
     @property
@@ -100,7 +105,8 @@ def _build(spec: TaskSpec, folder: Path, settings: Settings, source: Source) -> 
     choices_column = spec.choices if isinstance(spec.choices, str) and labels is None else None
     _check_columns(spec, choices_column, template, first_row(files["train"]), source)
     rationales = _rationales(spec, folder, settings, source)
-    return Task(spec, folder, settings, labels, choices_column, template, files, rationales, source)
+    templates = read_templates(spec, folder, settings, source)
+    return Task(spec, folder, settings, labels, choices_column, template, files, rationales, templates, source)
 
 
 def _template(spec: TaskSpec, source: Source) -> Template:
@@ -161,7 +167,12 @@ def _rationales(spec: TaskSpec, folder: Path, settings: Settings, source: Source
             continue
         path = _find(teacher.rationales, folder, settings, source, ("teachers", index, "rationales"))
         row = first_row(path)
-        for column in ("id", teacher.field):
+        if teacher.answers is not None and teacher.saw_answer:
+            raise TaskError(
+                f"{source.at('teachers', index, 'answers')}: teacher {teacher.name!r} has answers of its own, and saw the gold "
+                "ones (saw_answer is true unless it is written). Write `saw_answer: false`, or remove `answers`."
+            )
+        for column in ("id", teacher.field, *filter(None, [teacher.answers])):
             if column not in row.values:
                 raise TaskError(
                     f"{row.where}: field {column!r} is missing.{nearest(column, row.values)} "
