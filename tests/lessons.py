@@ -9,8 +9,8 @@ from underdog.models import LanguageModel
 from underdog.recipes.labels import lay_answers
 from underdog.recipes.rationales import add_rationales
 from underdog.task.examples import Example
+from underdog.task.rationales import ForcedRationale
 from underdog.task.recipes import Rationales
-from underdog.teachers.recorded import Rationale
 
 LABELS = ("card", "card arrival", "exchange rate", "transfer timing")
 WEIGHTS = {"careful": 0.5, "terse": 1.5}
@@ -32,10 +32,10 @@ def examples(count: int = 12) -> list[Example]:
 def knowledge(taught: list[Example]) -> Knowledge:
     """One teacher explains every example, the other every second one, more shortly."""
     careful = {
-        e.id: Rationale(e.id, "careful", f"the question is about {e.answer} " + "and a transfer " * (i % 3))
+        e.id: ForcedRationale(e.id, "careful", f"the question is about {e.answer} " + "and a transfer " * (i % 3))
         for i, e in enumerate(taught)
     }
-    terse = {e.id: Rationale(e.id, "terse", e.answer) for e in taught[::2]}
+    terse = {e.id: ForcedRationale(e.id, "terse", e.answer) for e in taught[::2]}
     return Knowledge({"careful": careful, "terse": terse}, WEIGHTS)
 
 

@@ -1,31 +1,63 @@
 """Rationales that a teacher wrote earlier, kept in a file and matched to items by id."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from underdog.errors import TaskError
-from underdog.task.files import read_rows
+from underdog.task.examples import Example
+from underdog.task.files import Row, read_rows
+from underdog.task.labels import Choices, gold_index
+from underdog.task.overlap import normalise
+from underdog.task.prompts import as_text
+from underdog.task.rationales import ForcedRationale, FreeRationale, Rationale
+from underdog.task.teachers import RecordedTeacher
 
 
-@dataclass(frozen=True, slots=True)
-class Rationale:
-    """A teacher's written reason for one training item. It may have seen the answer: a target to learn, never an input."""
+def read_rationales(path: Path, teacher: RecordedTeacher, examples: Sequence[Example]) -> dict[str, Rationale]:
+    """Read a teacher's rationales of these examples by item id; rows of other items are passed over.
 
-    example_id: str
-    teacher: str
-    text: str
-
-
-def read_rationales(path: Path, teacher: str, field: str) -> dict[str, Rationale]:
-    """Read a file of rationales by item id; empty texts are left out. Raises TaskError with file and line."""
+    Empty texts are left out, unless the teacher's own answer stands beside one. An answer that is none of the item's
+    choices is None. Raises TaskError with file and line where a column is missing, or a choice's index out of range.
+    """
+    by_id = {example.id: example for example in examples}
+    columns = ("id", teacher.field, *filter(None, [teacher.answers]))
     found: dict[str, Rationale] = {}
     for row in read_rows(path):
-        for column in ("id", field):
+        for column in columns:
             if column not in row.values:
-                raise TaskError(
-                    f"{row.where}: field {column!r} is missing. Each row needs 'id' and {field!r}; add it or drop the row."
-                )
-        text = str(row.values[field] or "").strip()
-        if text:
-            found[str(row.values["id"])] = Rationale(str(row.values["id"]), teacher, text)
+                needed = " and ".join(map(repr, columns))
+                raise TaskError(f"{row.where}: field {column!r} is missing. Each row needs {needed}; add it or drop the row.")
+        example = by_id.get(str(row.values["id"]))
+        rationale = _rationale(row, teacher, example) if example is not None else None
+        if rationale is not None:
+            found[rationale.example_id] = rationale
     return found
+
+
+def _rationale(row: Row, teacher: RecordedTeacher, example: Example) -> Rationale | None:
+    text = str(row.values[teacher.field] or "").strip()
+    if teacher.saw_answer:
+        return ForcedRationale(example.id, teacher.name, text) if text else None
+    try:
+        answer = _own_answer(row.values[teacher.answers], example) if teacher.answers is not None else None
+    except TaskError as problem:
+        raise TaskError(f"{row.where}: column {teacher.answers!r}, the answer of {teacher.name}: {problem}") from None
+    return FreeRationale(example.id, teacher.name, text, answer) if text or answer is not None else None
+
+
+def _own_answer(value: Any, example: Example) -> str | None:
+    """The teacher's answer as the choice's text, given by text, letter or index (from 0); None where it is none of them."""
+    text = "" if value is None else as_text(value)
+    choices = example.question.choices
+    if not text or not choices:
+        return text or None
+    same = [choice for choice in choices if normalise(choice) == normalise(text)]
+    if same and not isinstance(value, int):
+        return text if text in same else same[0]
+    try:
+        return choices[gold_index(value, Choices(choices))]
+    except TaskError:
+        if isinstance(value, int):
+            raise
+        return None

@@ -12,8 +12,8 @@ from underdog.models import LanguageModel
 from underdog.recipes.labels import default_loss, default_scoring, lay_answers
 from underdog.recipes.rationales import add_rationales, marker
 from underdog.task.examples import Example
+from underdog.task.rationales import ForcedRationale
 from underdog.task.recipes import Rationales
-from underdog.teachers.recorded import Rationale
 from underdog.training.loop import Objective
 
 LABELS = ("card", "card arrival", "exchange rate")
@@ -111,7 +111,7 @@ def test_each_teachers_reason_weighs_its_own_weight_however_long(tiny_lm):
 
 
 def _one_reason(text: str) -> Knowledge:
-    return Knowledge({"t": {"e": Rationale("e", "t", text)}}, {"t": 1.0})
+    return Knowledge({"t": {"e": ForcedRationale("e", "t", text)}}, {"t": 1.0})
 
 
 def test_a_long_reason_is_cut_and_not_ended(tiny_lm):
