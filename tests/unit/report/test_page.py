@@ -195,8 +195,8 @@ def test_what_filters_did_is_counted_with_examples() -> None:
     words = read(ways()).words
     assert "For both teachers, cleaned and shuffled <reasons>" in words
     assert "cut back to the last whole sentence" in words
-    for cell in ("1,113", "288", "640", "31"):
-        assert cell in words
+    for count in ("1,113", "288", "640", "31"):
+        assert count in words
     for told in ("Why Run on LLaMA, item 7 Left It is hot.", "The <answer> is not Cut off LLaMA, item 9 Left nothing"):
         assert told.replace(" ", "") in words.replace(" ", "")
 
