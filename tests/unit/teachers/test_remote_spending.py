@@ -1,6 +1,9 @@
 """What a remote teacher spends: every call is counted, and none starts that might pass the cap."""
 
+import os
 import random
+import signal
+import time
 from typing import Any
 
 import pytest
@@ -136,3 +139,20 @@ def test_calls_that_are_broken_off_count_as_if_they_had_been_paid() -> None:
     assert in_flight >= 2
     assert purse.reserved == {}
     assert purse.spent == pytest.approx(PAID + in_flight * MOST)
+
+
+def test_ctrl_c_ends_the_calls_in_flight_and_keeps_the_account() -> None:
+    purse = Purse(cap=1.0)
+
+    def script(prompt: str, count: int) -> Say:
+        if len(server.calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return slow(60)
+
+    with FaultyServer(script) as server:
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            list(writer(server, purse, concurrency=3, timeout_s=60).write(requests(10)))
+        assert time.monotonic() - started < 30
+    assert len(server.calls) == 3
+    assert purse.reserved == {} and purse.spent == pytest.approx(3 * MOST)
