@@ -12,7 +12,7 @@ from underdog.progress import Silent
 from underdog.settings import Settings
 
 # In tests the shapes in these modules' signatures are checked at every call. Must run before they are imported.
-SHAPED = ("underdog.training.losses", "underdog.inference.scores")
+SHAPED = ("underdog.training.losses", "underdog.training.divergences", "underdog.inference.scores")
 install_import_hook(list(SHAPED), "beartype.beartype")
 
 

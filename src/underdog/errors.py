@@ -64,6 +64,18 @@ class StoreDamaged(UnderdogError, ValueError):
     """A knowledge store's file is damaged: what is readable can be exported, but nothing can be added."""
 
 
+class SignalsDamaged(UnderdogError, ValueError):
+    """Recorded next-token distributions are not what was written."""
+
+
+class TokenizersDiffer(UnderdogError, ValueError):
+    """A student cannot learn a teacher's next-token distributions: their tokens are not the same."""
+
+
+class SignalsRefused(UnderdogError, ValueError):
+    """Recorded distributions and the student's text do not fit together, so that learning them would be nonsense."""
+
+
 class TrainingDiverged(UnderdogError, ArithmeticError):
     """The loss became NaN or infinite."""
 

@@ -2,12 +2,38 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from underdog.inference.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What teachers expect at P positions (one for each teacher and node), with N distinct sources."""
+
+    sources: Tensor
+    """[N] positions in B·T, each once"""
+    kept: Tensor
+    """[3, K]: index into sources, token, index into the P positions"""
+    kept_log_probabilities: Tensor
+    """[K]"""
+    drawn: Tensor
+    """[3, D], the same of tokens drawn from the tail"""
+    drawn_log_probabilities: Tensor
+    drawn_mass: Tensor
+    """[D]"""
+    tail: Tensor
+    """[P]"""
+    weights: Tensor
+    """[P]; times the layout's own weight"""
+
+    def to(self, device: torch.device) -> "Signals":
+        """Move all tensors."""
+        return Signals(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +71,14 @@ class Batch:
     ids: tuple[str, ...]
     real_tokens: int
     """Tokens without padding"""
+    signals: Signals | None = None
+    """None where no layout has any"""
 
     def to(self, device: torch.device) -> "Batch":
         """Move all tensors."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return replace(self, **moved, signals=self.signals and self.signals.to(device))
 
 
 def _sources(edges: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -120,6 +149,36 @@ def collate(layouts: Sequence[Layout], pad: int = 0, past: int = 0) -> Batch:
         weight=sum(layout.weight for layout in layouts),
         ids=tuple(layout.id for layout in layouts),
         real_tokens=sum(map(len, layouts)),
+        signals=_signals(layouts, longest),
+    )
+
+
+def _signals(layouts: Sequence[Layout], longest: int) -> Signals | None:
+    """All layouts' signals, one after the other."""
+    here = [(row * longest, layout.weight, signal) for row, layout in enumerate(layouts) for signal in layout.signals]
+    if not here:
+        return None
+    nodes = np.concatenate([offset + signal.nodes for offset, _, signal in here])
+    sources, source = np.unique(nodes, return_inverse=True)
+    starts = np.cumsum([0, *(len(signal.nodes) for _, _, signal in here)])
+
+    def entries(name: Literal["kept", "drawn"]) -> tuple[Tensor, Tensor]:
+        parts = [getattr(signal, name) for _, _, signal in here]
+        position = np.concatenate([start + part[0].astype(np.int64) for start, part in zip(starts, parts, strict=False)])
+        tokens = np.concatenate([part[1] for part in parts])
+        edges = np.stack([source.reshape(-1)[position], tokens, position]).astype(np.int64)
+        return torch.from_numpy(edges), torch.from_numpy(np.concatenate([part[2] for part in parts]))
+
+    kept, drawn = entries("kept"), entries("drawn")
+    return Signals(
+        sources=torch.from_numpy(sources),
+        kept=kept[0],
+        kept_log_probabilities=kept[1],
+        drawn=drawn[0],
+        drawn_log_probabilities=drawn[1],
+        drawn_mass=torch.from_numpy(np.concatenate([signal.drawn_mass for _, _, signal in here])),
+        tail=torch.from_numpy(np.concatenate([signal.tail for _, _, signal in here])),
+        weights=torch.from_numpy(np.concatenate([np.float32(weight) * signal.weights for _, weight, signal in here])),
     )
 
 

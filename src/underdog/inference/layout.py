@@ -23,6 +23,26 @@ class Group:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What one teacher expects next at P nodes of a layout: K tokens that it keeps there, D that stand for its tail."""
+
+    nodes: NDArray[np.int64]
+    """[P]"""
+    following: NDArray[np.int32]
+    """[P] the token that comes next in the text; not learnt, but checked against"""
+    weights: NDArray[np.float32]
+    """[P] what each node counts in the layout's loss"""
+    tail: NDArray[np.float32]
+    """[P] the teacher's mass on all other tokens than those kept"""
+    kept: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+    """[K] index into the nodes, token, the teacher's log-probability"""
+    drawn: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+    """[D] the same of tokens drawn from the tail"""
+    drawn_mass: NDArray[np.float32]
+    """[D] the tail's mass that each stands for"""
+
+
 @dataclass(slots=True)
 class Layout:
     """One question laid out. Build it with `branch`; edges are added by those who want them learnt or scored."""
@@ -36,6 +56,7 @@ class Layout:
     text_weights: list[float] = field(default_factory=list)
     choice_edges: list[tuple[int, int]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
     weight: float = 1.0
     """What this question counts in the batch's mean."""
     children: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
@@ -54,6 +75,11 @@ class Layout:
     def is_chain(self) -> bool:
         """Whether nothing branches, so that the ordinary causal mask serves."""
         return all(parent == node - 1 for node, parent in enumerate(self.parents))
+
+    @property
+    def target_count(self) -> int:
+        """Tokens and distributions that are learnt."""
+        return len(self.text_edges) + len(self.choice_edges) + sum(len(signal.nodes) for signal in self.signals)
 
     def extend(self, tokens: Sequence[int], after: int | None = None) -> int:
         """Lay tokens after a node (the last one by default), sharing what is there already; return the last node."""

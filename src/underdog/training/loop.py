@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from underdog.errors import Interrupted, OutOfMemory, TrainingDiverged
 from underdog.inference.answerer import Precision, autocast
-from underdog.inference.batches import Batch, by_budget, collate, epoch_order
+from underdog.inference.batches import Batch, Signals, by_budget, collate, epoch_order
 from underdog.inference.head import edge_log_probabilities
 from underdog.inference.layout import Layout
 from underdog.inference.memory import is_out_of_memory, peak_bytes, reset_peak
@@ -24,6 +24,7 @@ from underdog.inference.scores import choice_scores
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.training import checkpoint
+from underdog.training.divergences import Divergence, Drawn, Kept, divergence
 from underdog.training.losses import choice_loss, text_loss
 
 TRAINING_TOKENS = defaultdict(lambda: 16_384, cpu=1024)
@@ -60,31 +61,47 @@ class Training:
 
 
 class Objective(nn.Module):
-    """A model and what it minimises: the batch's summed loss, text and choices together."""
+    """A model and what it minimises: the batch's summed loss of text, choices and recorded signals together."""
 
-    def __init__(self, lm: LanguageModel, precision: Precision = "float32") -> None:
+    def __init__(self, lm: LanguageModel, precision: Precision = "float32", follow: Divergence | None = None) -> None:
         super().__init__()
         self.model = lm.model
         self._lm = lm
         self._precision: Precision = precision
+        self._follow = follow or Divergence()
 
     def forward(self, batch: Batch) -> Tensor:
         """Summed loss in nats; divide by the whole batch's weight for its mean."""
+        return torch.stack([torch.zeros((), device=batch.tokens.device), *self.terms(batch).values()]).sum()
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The summed loss of each kind of target that the batch has."""
         # Not accelerate's mixed precision: that is one for the whole process, and the next training may want another.
         with autocast(batch.tokens.device, self._precision):
-            return self._loss(batch)
+            return self._terms(batch)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self._lm.hidden(batch.tokens, batch.positions, batch.visible).flatten(0, 1)
-        total = hidden.new_zeros((), dtype=torch.float32)
+        terms = {}
         if len(batch.text_weights):
             values = edge_log_probabilities(hidden[batch.text_sources], self._lm.head_weight, *batch.text_edges)
-            total = total + text_loss(values, batch.text_weights)
+            terms["text"] = text_loss(values, batch.text_weights)
         if len(batch.edge_choice):
             values = edge_log_probabilities(hidden[batch.choice_sources], self._lm.head_weight, *batch.choice_edges)
             scores = choice_scores(values, batch.edge_choice, batch.choice_scale)
-            total = total + choice_loss(scores, batch.choice_group, batch.gold_choice, batch.group_weight)
-        return total
+            terms["choices"] = choice_loss(scores, batch.choice_group, batch.gold_choice, batch.group_weight)
+        if batch.signals is not None:
+            terms["signals"] = self._signals_loss(hidden, batch.signals)
+        return terms
+
+    def _signals_loss(self, hidden: Tensor, signals: Signals) -> Tensor:
+        """Divergence from the recorded distributions, kept and drawn tokens through the head together."""
+        source, token, _ = torch.cat([signals.kept, signals.drawn], 1)
+        values = edge_log_probabilities(hidden[signals.sources], self._lm.head_weight, source, token)
+        ours, drawn = values.split([signals.kept.shape[1], signals.drawn.shape[1]])
+        kept = Kept(ours, signals.kept_log_probabilities, signals.kept[2], signals.tail)
+        more = Drawn(drawn, signals.drawn_log_probabilities, signals.drawn[2], signals.drawn_mass)
+        return divergence(kept, more, signals.weights, self._follow)
 
 
 def train(
@@ -96,9 +113,11 @@ def train(
     checkpoint_every_s: float = 120.0,
     progress: Progress | None = None,
     what: str = "training",
+    follow: Divergence | None = None,
     clock: Callable[[], float] = monotonic,
 ) -> Training:
-    """Train `lm` in place on `layouts`; goes on from a checkpoint in `checkpoint_folder` if there is one.
+    """Train `lm` in place on `layouts`; goes on from a checkpoint in `checkpoint_folder` if there is one. `follow` says how
+    the layouts' signals are learnt.
 
     The batches follow from the seed alone, and a batch's loss from its members alone, however it is split: a run that
     is killed and resumed, or that halves its batches for want of memory, takes the same steps.
@@ -110,7 +129,7 @@ def train(
     progress = progress or Silent()
     set_seed(plan.seed)
     accelerator = Accelerator(cpu=lm.device.type == "cpu")
-    objective = Objective(lm, plan.precision).train()
+    objective = Objective(lm, plan.precision, follow).train()
     learning = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(_decayed(objective, plan.weight_decay), lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
     lengths = [len(layout) for layout in layouts]
@@ -201,7 +220,7 @@ def _accumulate(
                     accelerator.backward(value * accelerator.num_processes)
                 loss += float(value.detach())
             record.tokens += sum(map(len, layouts))
-            record.target_tokens += sum(len(layout.text_edges) + len(layout.choice_edges) for layout in layouts)
+            record.target_tokens += sum(layout.target_count for layout in layouts)
             return _summed(accelerator, loss, lm.device), budget
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
