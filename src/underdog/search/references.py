@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from underdog import models
 from underdog.answering import Answer
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.score import score
@@ -15,12 +14,10 @@ from underdog.knowledge.asking import store_address
 from underdog.knowledge.recording import RecordingWriter, remote_writer
 from underdog.knowledge.store import Store
 from underdog.models import LanguageModel
-from underdog.search.candidates import Candidate
+from underdog.search.distil import load_model, trained_candidate
 from underdog.search.trials import Trained, pack, test_answers, train_and_score, unpack
 from underdog.search.workbench import Workbench, validation_sample
-from underdog.students.ladder import Shape
 from underdog.task.examples import Example
-from underdog.task.recipes import Labels
 from underdog.task.teachers import LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, RemoteTeacher, TrainedTeacher
 from underdog.teachers.local import local_teacher, untrained_scorings
 from underdog.teachers.remote import key_of
@@ -125,7 +122,7 @@ def best_setting(bench: Workbench, name: str, model: str, shots: Sequence[int]) 
     tried = bench.run.read("settings", key)
     if tried is None:
         sample = validation_sample(bench.splits.valid, SELECTION_ITEMS, bench.task.spec.seed)
-        lm = _load(bench, model)
+        lm = load_model(bench, model)
         tried = {}
         for count, scoring in settings:
             teacher = ask(bench, lm, count, scoring)
@@ -142,14 +139,8 @@ def ask(bench: Workbench, lm: LanguageModel, shots: int, scoring: Scoring) -> Mo
     return local_teacher(lm, bench.task, bench.splits.train, shot_count=shots, scoring=scoring, progress=bench.progress)
 
 
-def _load(bench: Workbench, model: str) -> LanguageModel:
-    return bench.base if model == bench.task.spec.students.start else models.load(model, bench.settings, bench.progress)
-
-
 def _trained(bench: Workbench, teacher: TrainedTeacher) -> TrainedReference:
-    lm = _load(bench, teacher.model)
-    shape = Shape(len(lm.layers), int(lm.config.intermediate_size), len(lm.head_weight), 1, True, lm.parameter_count())
-    candidate = Candidate(teacher.model, "whole", shape, Labels(), teacher.tuning)
+    candidate = trained_candidate(bench, teacher)
     seeds = [bench.task.spec.seed + number for number in range(teacher.seeds)]
     overrides = (teacher.epochs, teacher.learning_rate)
     return TrainedReference(
@@ -170,7 +161,7 @@ def answers(bench: Workbench, reference: Answering, examples: Sequence[Example],
     key = bench.fingerprint(**what, part=part, seed=bench.task.spec.seed, **bench.asking)
     kept = bench.run.read("references", key)
     if kept is None:
-        teacher = ask(bench, _load(bench, reference.model), reference.shots, reference.scoring)
+        teacher = ask(bench, load_model(bench, reference.model), reference.shots, reference.scoring)
         bench.progress.say(f"Asking {reference.name} the {len(examples)} questions of {part}")
         kept = pack(teacher.answer([example.question for example in examples]))
         bench.run.keep("references", key, kept)

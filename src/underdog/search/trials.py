@@ -11,17 +11,23 @@ from underdog.evaluation.metrics import metric
 from underdog.evaluation.score import score
 from underdog.evaluation.statistics import Estimate
 from underdog.inference.answerer import ModelAnswerer, Scoring
+from underdog.inference.layout import Layout
+from underdog.knowledge.signals import Records
 from underdog.models import LanguageModel
 from underdog.recipes.labels import AnswerLoss, default_loss, default_scoring, lay_answers
+from underdog.recipes.logits import add_signals, how_to_follow, lay_without_answers
 from underdog.recipes.rationales import add_rationales
+from underdog.search import distil
 from underdog.search.candidates import Candidate, plan_for
-from underdog.search.teaching import reasons_of, teaching
+from underdog.search.teaching import Teaching, reasons_of, teaching
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
-from underdog.task.recipes import Rationales
+from underdog.task.recipes import Labels, Logits, Recipe
+from underdog.task.teachers import TrainedTeacher
 from underdog.teachers.local import precision
 from underdog.training import checkpoint
 from underdog.training.loop import Plan, train
+from underdog.training.selfcheck import check_distillation
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
         besides["longest_answer"] = bench.task.spec.max_new_tokens
     if bench.knowledge.rationales and not candidate.shape.whole:
         besides["vocabulary_from"] = sorted(set(bench.knowledge.texts))
+    if isinstance(candidate.recipe, Logits):
+        besides["signals"] = distil.shape_of(bench, candidate.recipe, learnt.examples)
     if candidate.recipe.answers_from is not None:
         besides["answers"] = {example.id: example.answer for example in learnt.examples}
     return bench.fingerprint(
@@ -91,20 +99,20 @@ def _name(bench: Workbench, candidate: Candidate, plan: Plan) -> str:
 
 
 def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder: Path) -> dict[str, Any]:
+    learnt = teaching(bench, candidate.recipe)
+    # Before the student is loaded: a teacher that is trained or asked first needs the memory for itself.
+    records = _records(bench, candidate.recipe, learnt.examples)
     student = fresh_student(bench, candidate)
     if candidate.tuning == "lora":
         models.seed(plan.seed)
         student = models.with_lora(student, bench.task.spec.training.lora_rank)
-    learnt = teaching(bench, candidate.recipe)
-    layouts = lay_answers(
-        student,
-        learnt.examples,
-        loss=loss_of(bench, candidate),
-        scoring=scoring_of(bench),
-        weight=candidate.recipe.answer_weight if isinstance(candidate.recipe, Rationales) else 1.0,
-    )
-    if (reasons := reasons_of(candidate.recipe)) is not None:
-        add_rationales(layouts, student, learnt.examples, learnt.knowledge, reasons)
+    layouts = _layouts(bench, candidate, student, learnt)
+    follow, notes = None, []
+    if isinstance(candidate.recipe, Logits):
+        fits = add_signals(layouts, student, learnt.examples, records, candidate.recipe)
+        layouts = [layout for layout in layouts if layout.target_count]
+        follow = how_to_follow(candidate.recipe)
+        notes = [fit.note for fit in fits] + check_distillation(student, layouts, follow)
     record = train(
         student,
         layouts,
@@ -112,6 +120,7 @@ def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder
         checkpoint_folder=bench.run.folder / "checkpoints" / name,
         progress=bench.progress,
         what=f"{candidate.label} · seed {plan.seed}",
+        follow=follow,
     )
     facts = {
         "trained_parameters": student.trainable_count(),
@@ -120,7 +129,7 @@ def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder
         "steps": record.steps,
         "target_tokens_per_second": record.target_tokens / max(record.seconds, 1e-9),
         "tokens_per_second": record.tokens / max(record.seconds, 1e-9),
-        "notes": record.notes,
+        "notes": [*notes, *record.notes],
         "final_loss": record.losses[-1],
         "commit": runs.commit(),
         "plan": runs.plain(plan),
@@ -129,6 +138,33 @@ def _train(bench: Workbench, candidate: Candidate, plan: Plan, name: str, folder
     answers = answerer(bench, student).answer([example.question for example in bench.splits.valid])
     models.save(student, folder)
     return {"label": candidate.label, "seed": plan.seed, "facts": facts, "validation": [answer.text for answer in answers]}
+
+
+def _layouts(bench: Workbench, candidate: Candidate, student: LanguageModel, learnt: Teaching) -> list[Layout]:
+    """Answers and reasons of a recipe, laid out."""
+    recipe = candidate.recipe
+    weight = 1.0 if isinstance(recipe, Labels) else recipe.answer_weight
+    if weight > 0:
+        loss, scoring = loss_of(bench, candidate), scoring_of(bench)
+        layouts = lay_answers(student, learnt.examples, loss=loss, scoring=scoring, weight=weight)
+    else:
+        layouts = lay_without_answers(student, learnt.examples)
+    if (reasons := reasons_of(recipe)) is not None:
+        add_rationales(layouts, student, learnt.examples, learnt.knowledge, reasons)
+    return layouts
+
+
+def _records(bench: Workbench, recipe: Recipe, examples: Sequence[Example]) -> list[tuple[Records, float]]:
+    """What the recipe's teachers expect of the texts, recorded if it is not yet; nothing for recipes without logits."""
+    if not isinstance(recipe, Logits):
+        return []
+    return distil.records(bench, recipe, examples, lambda teacher: _trained_folder(bench, teacher))
+
+
+def _trained_folder(bench: Workbench, teacher: TrainedTeacher) -> Path:
+    """The model folder of a teacher fine-tuned with the task's own seed, trained if it is not yet."""
+    overrides = (teacher.epochs, teacher.learning_rate)
+    return train_and_score(bench, distil.trained_candidate(bench, teacher), bench.task.spec.seed, overrides).folder
 
 
 def fresh_student(bench: Workbench, candidate: Candidate) -> LanguageModel:

@@ -7,11 +7,18 @@ from urllib.parse import urlsplit
 
 from underdog.errors import TaskError, nearest
 from underdog.task.problems import dotted
-from underdog.task.recipes import Rationales
+from underdog.task.recipes import Logits, Rationales
 from underdog.task.sizes import parse_size
 from underdog.task.source import Place, Source
 from underdog.task.spec import CHOICE_METRICS, METRICS, TaskSpec
-from underdog.task.teachers import RecordedTeacher, RemoteTeacher, gives_answers, writes_reasons
+from underdog.task.teachers import (
+    LocalTeacher,
+    RecordedTeacher,
+    RemoteTeacher,
+    TrainedTeacher,
+    gives_answers,
+    writes_reasons,
+)
 
 Problem = tuple[Place, str]
 
@@ -164,6 +171,9 @@ def _recipes(spec: TaskSpec) -> Iterator[Problem]:
                 f"answers_from names {recipe.answers_from!r}, which is no teacher that answers for itself: recorded with "
                 f"`answers: <column>`, or asked in mode free.{known}",
             )
+        if isinstance(recipe, Logits):
+            yield from _logits(spec, recipe, place)
+            recipe, place = recipe.rationales, (*place, "rationales")
         if not isinstance(recipe, Rationales):
             continue
         if not writing:
@@ -180,6 +190,28 @@ def _recipes(spec: TaskSpec) -> Iterator[Problem]:
                     f"recipe 'rationales' names {name!r}, which is no teacher with rationales."
                     f"{nearest(name, writing)} Such teachers: {', '.join(writing)}.",
                 )
+
+
+def _logits(spec: TaskSpec, recipe: Logits, place: Place) -> Iterator[Problem]:
+    """A recipe of kind logits needs teachers whose weights are at hand."""
+    able = {teacher.name: teacher for teacher in spec.teachers if isinstance(teacher, LocalTeacher | TrainedTeacher)}
+    if not recipe.teachers and not any(isinstance(teacher, TrainedTeacher) for teacher in able.values()):
+        named = f", or name one asked as it is: `teachers: [{next(iter(able))}]`" if able else ""
+        yield (
+            place,
+            "recipe 'logits' needs a teacher whose distributions can be read, usually one trained on the task: add "
+            f"`- {{kind: trained, name: ..., model: ...}}`{named}. Servers, files and published figures have none.",
+        )
+    for name in recipe.teachers or ():
+        if name not in able:
+            yield (
+                (*place, "teachers"),
+                f"recipe 'logits' names {name!r}, which is no teacher of kind trained or local: only their distributions can be "
+                f"read.{nearest(name, able)} Such teachers: {', '.join(able) or 'none'}.",
+            )
+    weights = [getattr(able[name], "weight", 1.0) for name in recipe.teachers or () if name in able]
+    if weights and not any(weights):
+        yield (*place, "teachers"), "all teachers of recipe 'logits' have weight 0. Give one of them more."
 
 
 def _contrasts(spec: TaskSpec) -> Iterator[Problem]:
