@@ -6,13 +6,14 @@ seed and the item alone, not from the order of either.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from rank_bm25 import BM25Plus
+from scipy.sparse import csr_array
 
 from underdog.errors import TaskError
 from underdog.task.examples import Example
@@ -69,9 +70,11 @@ class Neighbours:
     def _by_words(self, items: Sequence[Example], *_: object) -> Iterator[Sequence[int]]:
         """By BM25+ (Lv and Zhai 2011), which unlike plain BM25 counts no word as evidence against a text."""
         index = BM25Plus([question.split() for question in self._questions])
-        for item in items:
-            words = sorted(set(question_key(item, self.task).split()))
-            yield _nearest_first(np.asarray(index.get_scores(words)))
+        columns = {word: number for number, word in enumerate(index.idf)}
+        weights = _word_weights(index, columns).T.tocsr()
+        asked = [sorted({*question_key(item, self.task).split()} & columns.keys()) for item in items]
+        for words in asked:
+            yield _nearest_first(np.asarray(weights[[columns[word] for word in words]].sum(0)).ravel())
 
     def _by_vectors(self, items: Sequence[Example], ask: Asking, seed: int, embed: Embed | None) -> Iterator[Sequence[int]]:
         """By the cosine of the vectors, less the mean vector: what all texts share would make them all alike."""
@@ -84,6 +87,21 @@ class Neighbours:
         asked /= np.linalg.norm(asked, axis=1, keepdims=True).clip(1e-12)
         for vector in asked:
             yield _nearest_first(known @ vector)
+
+
+def _word_weights(index: BM25Plus, columns: Mapping[str, int]) -> csr_array:
+    """What each word [W] of each text [N] adds to its score, less what it adds to every text's alike.
+
+    The sum over a question's words ranks as `index.get_scores` does, without going through all texts for every word.
+    """
+    rows, places, values = [], [], []
+    for row, (frequencies, length) in enumerate(zip(index.doc_freqs, index.doc_len, strict=True)):
+        norm = index.k1 * (1 - index.b + index.b * length / index.avgdl)
+        for word, frequency in frequencies.items():
+            rows.append(row)
+            places.append(columns[word])
+            values.append(index.idf[word] * frequency * (index.k1 + 1) / (norm + frequency))
+    return csr_array((values, (rows, places)), shape=(len(index.doc_len), len(columns)))
 
 
 def _nearest_first(scores: NDArray[np.float64]) -> list[int]:
