@@ -30,8 +30,8 @@ def record(
         teacher, revision, f"Why is it {number}?", Sampling(max_tokens=64, temperature=0.7, seed=number, stop=("\n",))
     )
     reply = Reply(f"Because of {number}." if text is None else text, "stop", 10 + number, 5, 0.125, usd)
-    fields: dict[str, Any] = {"item": f"item-{number}", "task": task, "mode": mode, "saw_answer": mode == "forced"}
-    return Record(request, reply, **(fields | {"created": CREATED} | changes))
+    fields: dict[str, Any] = {"item": f"item-{number}", "saw_answer": mode == "forced", "created": CREATED} | changes
+    return Record(request, reply, task=task, mode=mode, **fields)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from underdog import cli_knowledge
 from underdog.errors import UnderdogError
 from underdog.settings import Settings
 
@@ -46,6 +47,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cli_knowledge.app, name="knowledge", short_help="Look after what teachers have said.")
 
 TaskFile = Annotated[Path, typer.Argument(help="The task file (YAML).")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run; runs/<task name> by default.")]

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -26,19 +26,31 @@ PACKAGES = ("underdog", "torch", "transformers", "peft", "accelerate", "tokenize
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: scratch file, fsync, rename. Raises DiskFull when there is no room, else CannotWrite."""
+    """Write a whole file or nothing. Raises DiskFull when there is no room, else CannotWrite."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which is there when the block ends, and not at all when it fails: scratch file, fsync, rename.
+
+    Raises DiskFull when there is no room, else CannotWrite.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-        raise _not_written(path, error) from error
+        if isinstance(error, OSError) and not isinstance(error, UnderdogError):
+            raise _not_written(path, error) from error
+        raise
 
 
 def _not_written(path: Path, error: OSError) -> DiskFull | CannotWrite:

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,12 +18,17 @@ from flow.planted import label_rows, settings, write_task
 from underdog.cli import app
 
 FOLDER = Path(__file__).parent / "help"
-COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show")
+COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show", "knowledge")
+ON_STORES = tuple(f"knowledge {command}" for command in ("list", "show", "export", "verify", "import"))
+
+
+def file_of(command: str) -> str:
+    return f"{command.replace(' ', '-')}.txt"
 
 
 def page(command: str) -> str:
     """What `--help` prints in a terminal of 100 columns."""
-    arguments = ["--help"] if command == "underdog" else [command, "--help"]
+    arguments = ["--help"] if command == "underdog" else [*command.split(), "--help"]
     printed = CliRunner().invoke(app, arguments, prog_name="underdog", env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
     assert printed.exit_code == 0
     return "\n".join(line.rstrip() for line in printed.stdout.splitlines()) + "\n"
@@ -46,7 +52,7 @@ def plan() -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    **{f"{command}.txt": lambda command=command: page(command) for command in COMMANDS},
+    **{file_of(command): lambda command=command: page(command) for command in COMMANDS + ON_STORES},
     "check.json": plan,
 }
 
@@ -58,10 +64,13 @@ def test_what_is_printed_is_word_for_word_what_it_was(name: str) -> None:
 
 
 def test_every_command_has_a_page_with_an_example() -> None:
-    assert set(get_command(app).commands) == set(COMMANDS) - {"underdog"}  # type: ignore[attr-defined]
-    for command in COMMANDS[1:]:
-        assert f"Example: underdog {command}" in (FOLDER / f"{command}.txt").read_text(encoding="utf-8")
-    assert "..." not in (FOLDER / "underdog.txt").read_text(encoding="utf-8").partition("Commands:")[2]
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == set(COMMANDS) - {"underdog"}
+    assert {f"knowledge {command}" for command in commands["knowledge"].commands} == set(ON_STORES)
+    for command in (*COMMANDS[1:-1], *ON_STORES):
+        assert f"Example: underdog {command}" in (FOLDER / file_of(command)).read_text(encoding="utf-8")
+    for group in ("underdog", "knowledge"):
+        assert "..." not in (FOLDER / f"{group}.txt").read_text(encoding="utf-8").partition("Commands:")[2]
 
 
 if __name__ == "__main__":

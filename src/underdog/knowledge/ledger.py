@@ -22,6 +22,12 @@ def spending(connection: Connection, teacher: str) -> Spending:
     return Spending(float(row[0]), float(row[1]))
 
 
+def spenders(connection: Connection) -> list[str]:
+    """Every teacher that has cost something, or has money set aside."""
+    either = select(SPENT.c.teacher).union(select(RESERVATIONS.c.teacher)).subquery()
+    return list(connection.execute(select(either.c.teacher).order_by(either.c.teacher)).scalars())
+
+
 def reserve(connection: Connection, teacher: str, usd: float, cap: float | None) -> str | None:
     """Set money aside in a writing transaction; None where it does not fit below the cap."""
     _amount(usd)

@@ -163,6 +163,11 @@ class Store:
         with self._database.reading() as connection:
             return ledger.spending(connection, teacher)
 
+    def spending_of_all(self) -> dict[str, Spending]:
+        """What every teacher has cost that costs anything."""
+        with self._database.reading() as connection:
+            return {teacher: ledger.spending(connection, teacher) for teacher in ledger.spenders(connection)}
+
     def spent(self, teacher: str) -> float:
         """US dollars that the teacher has cost over all runs, what is set aside included."""
         return self.spending(teacher).total

@@ -19,6 +19,11 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """Texts at which the reply ends; they are no part of it."""
 
+    def __post_init__(self) -> None:
+        # 0 and 0.0 are equal, so requests with them must have equal keys.
+        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "top_p", float(self.top_p))
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

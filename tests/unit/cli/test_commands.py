@@ -13,7 +13,20 @@ from underdog import cli
 from underdog.cli import Commands, app
 from underdog.errors import Interrupted, TaskError
 
-HEAVY = ("torch", "transformers", "peft", "accelerate", "numpy", "scipy", "pydantic", "pyarrow", "yaml", "plotly", "rich.console")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "pyarrow",
+    "yaml",
+    "plotly",
+    "rich.console",
+    "sqlalchemy",
+)
 
 
 def ending(error: BaseException) -> tuple[int, str, BaseException | None]:
@@ -34,7 +47,9 @@ def ending(error: BaseException) -> tuple[int, str, BaseException | None]:
     return ended.exit_code, ended.stderr, through
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["find", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["find", "--help"], ["knowledge", "--help"], ["knowledge", "import", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     heavy = [name for name in HEAVY if name != "pydantic" or arguments == ["--help"]]  # typer has it look at a command's options
     code = (

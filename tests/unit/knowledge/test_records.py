@@ -8,13 +8,19 @@ import pytest
 
 from records import record
 from underdog.knowledge.records import Damage, Record, checksum, unharmed
-from underdog.teachers.writing import Reply
+from underdog.teachers.writing import Reply, Request, Sampling
 
 
 def test_a_record_has_the_key_of_its_request() -> None:
     assert record(1).key == record(1).request.key
     assert record(1, "something else", item="another", task=None).key == record(1).key
     assert record(2).key != record(1).key
+
+
+def test_equal_requests_have_equal_keys_however_their_numbers_are_written() -> None:
+    asked = [Request("t", "r", "p", Sampling(8, temperature=warm, top_p=p)) for warm, p in ((0, 1), (0.0, 1.0))]
+    assert asked[0] == asked[1]
+    assert asked[0].key == asked[1].key
 
 
 def test_imported_texts_are_told_apart_by_what_they_are_and_belong_to_because_nobody_knows_their_prompt() -> None:
