@@ -173,14 +173,15 @@ def _table(counts: "list[Count]") -> "Table":
     from rich.table import Table
 
     table = Table(box=box.SIMPLE)
-    for column in ("teacher", "revision", "task", "mode"):
-        table.add_column(column)
-    for column in ("records", "tokens in", "tokens out", "US$", "first", "last"):
-        table.add_column(column, justify="right")
+    revisions = any(count.revision for count in counts)
+    for column in ("teacher", *(["revision"] if revisions else []), "task", "mode"):
+        table.add_column(column, overflow="fold")
+    for column in ("records", "tokens in", "out", "US$", "last"):
+        table.add_column(column, justify="right", no_wrap=True)
     for count in counts:
-        names = (_safe(count.teacher), _safe(count.revision[:12]), (count.task or "")[:12], count.mode)
+        names = (_safe(count.teacher), *([_safe(count.revision[:12])] if revisions else []), (count.task or "")[:8], count.mode)
         numbers = (f"{count.records:,}", f"{count.input_tokens:,}", f"{count.output_tokens:,}", f"{count.usd:.2f}")
-        table.add_row(*names, *numbers, count.first[:10], count.last[:10])
+        table.add_row(*names, *numbers, count.last[:10])
     return table
 
 

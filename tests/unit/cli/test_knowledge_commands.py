@@ -31,7 +31,7 @@ def test_list_shows_counts_and_cost(path: Path) -> None:
     shown = run("list", path)
     assert (shown.exit_code, shown.stderr) == (0, "")
     lines = [line.split() for line in shown.stdout.splitlines() if line.strip()]
-    assert ["big-7b", "v1", "tickets", "free", "2", "23", "10", "0.50", "2026-03-04", "2026-03-04"] in lines
+    assert ["big-7b", "v1", "tickets", "free", "2", "23", "10", "0.50", "2026-03-04"] in lines
     assert (
         "big-7b has cost US$ 0.5000; US$ 0.1250 more is set aside by calls that run or were killed, and counts as spent."
         in shown.stdout.splitlines()
