@@ -33,7 +33,7 @@ from underdog.recipes.rationales import add_rationales, marker
 from underdog.settings import Settings
 from underdog.task.examples import Example
 from underdog.task.files import find_file
-from underdog.task.spec import Rationales
+from underdog.task.recipes import Rationales
 from underdog.teachers.recorded import read_rationales
 from underdog.training.loop import Plan, train
 

@@ -54,19 +54,17 @@ class Distributions:
         )  # fmt: skip
 
 
-def by_frequency(parts: Sequence[Distributions], vocabulary: int) -> NDArray[np.unsignedinteger]:
-    """Ids of all tokens that are kept anywhere, the one that is kept most often first: [at most V]."""
-    counts = np.zeros(vocabulary, np.int64)
+def counts(parts: Sequence[Distributions], vocabulary: int) -> NDArray[np.int64]:
+    """[V] at how many positions each token is kept."""
+    found = np.zeros(vocabulary, np.int64)
     for part in parts:
-        counts += np.bincount(part.tokens, minlength=vocabulary)
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    return order.astype(np.uint16 if vocabulary <= 2**16 else np.uint32)
+        found += np.bincount(part.tokens, minlength=vocabulary)
+    return found
 
 
-def completed(order: NDArray[np.unsignedinteger], vocabulary: int) -> NDArray[np.unsignedinteger]:
-    """[V] the order, and behind it all other tokens by id."""
-    others = np.setdiff1d(np.arange(vocabulary, dtype=order.dtype), order)
-    return np.concatenate([order, others])
+def by_frequency(found: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
+    """[V] all token ids, the one that is kept most often first, equals by id."""
+    return np.argsort(-found, kind="stable").astype(np.uint16 if len(found) <= 2**16 else np.uint32)
 
 
 def squeeze(data: bytes) -> bytes:

@@ -68,6 +68,11 @@ class Records:
         return str(self.header["teacher"])
 
     @property
+    def rows(self) -> int:
+        """Rows of the teacher's head: token ids are below this."""
+        return int(self.header["rows"])
+
+    @property
     def bytes_per_token(self) -> float:
         """Everything on disk, divided by the positions it describes."""
         return sum(path.stat().st_size for path in self.folder.iterdir()) / self.header["positions"]
@@ -76,7 +81,7 @@ class Records:
         """Every item in the order of recording, unpacked block by block."""
         with safe_open(_data(self.folder), framework="numpy") as file:
             texts = list(_texts(file))
-            order = packing.completed(file.get_tensor("order"), len(self.vocabulary))
+            order = packing.by_frequency(_from_numbers(file.get_tensor("counts")))
             starts = file.get_tensor("block_starts")
             packed = file.get_slice("blocks")
             waiting = iter(texts)
@@ -97,18 +102,24 @@ def write(folder: Path, observed: Sequence[Observed], *, teacher: str, vocabular
     positions = sum(len(one.expected.tail) for one in observed)
     if not positions:
         raise ValueError("there is nothing to record")
-    order = packing.by_frequency([one.expected for one in observed], len(vocabulary))
-    places = packing.completed(order, len(vocabulary))
-    blocks = [packing.pack(Distributions.joined(part), places) for part in _blocks(observed)]
+    expected = [one.expected for one in observed]
+    # Heads may have more rows than the tokenizer has tokens.
+    last = max(int(tokens.max(initial=0)) for one in expected for tokens in (one.tokens, one.drawn_tokens))
+    names: list[str | None] = [None] * (1 + max(last, max(vocabulary.values())))
+    for name, number in vocabulary.items():
+        names[number] = name
+    counts = packing.counts(expected, len(names))
+    order = packing.by_frequency(counts)
+    blocks = [packing.pack(Distributions.joined(part), order) for part in _blocks(observed)]
     texts = [one.text for one in observed]
     arrays = {
-        "vocabulary": _bytes(json.dumps(sorted(vocabulary, key=vocabulary.__getitem__), ensure_ascii=False)),
+        "vocabulary": _bytes(json.dumps(names, ensure_ascii=False)),
         "ids": _bytes(json.dumps([text.id for text in texts], ensure_ascii=False)),
         "tokens": _numbers([text.tokens for text in texts]),
         "ends": _numbers([np.diff(text.ends, prepend=0) for text in texts]),
         "text_starts": np.cumsum([0, *(len(text.tokens) for text in texts)]).astype(np.uint32),
         "answer_from": np.array([text.answer_from for text in texts], np.uint32),
-        "order": order,
+        "counts": _numbers([counts]),
         "blocks": np.frombuffer(b"".join(blocks), np.uint8),
         "block_starts": np.cumsum([0, *map(len, blocks)]).astype(np.uint64),
     }
@@ -118,6 +129,7 @@ def write(folder: Path, observed: Sequence[Observed], *, teacher: str, vocabular
         "teacher": teacher,
         "items": len(texts),
         "positions": positions,
+        "rows": len(names),
         "kept": int(sum(one.expected.kept.sum() for one in observed)),
         "drawn": int(sum(one.expected.drawn.sum() for one in observed)),
         "mass": MASS,
@@ -156,7 +168,7 @@ def read(folder: Path) -> Records:
             names = json.loads(packing.unsqueeze(file.get_tensor("vocabulary").tobytes()))
     except (SafetensorError, ValueError, lzma.LZMAError) as error:
         raise SignalsDamaged(f"{data} cannot be read: {error}. {_AGAIN}") from error
-    return Records(folder, header, {name: number for number, name in enumerate(names)})
+    return Records(folder, header, {name: number for number, name in enumerate(names) if name is not None})
 
 
 _AGAIN = "Delete the folder, and start again: the teacher is asked anew."
@@ -170,16 +182,16 @@ def _bytes(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(packing.squeeze(text.encode()), np.uint8)
 
 
-def _numbers(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.uint8]:
+def _numbers(parts: Sequence[NDArray[np.signedinteger]]) -> NDArray[np.uint8]:
     """Whole numbers, squeezed by planes."""
     planes = packing.planes(np.concatenate(parts).astype(np.uint32))
     return np.frombuffer(packing.squeeze(b"".join(planes)), np.uint8)
 
 
-def _from_numbers(data: NDArray[np.uint8]) -> NDArray[np.int32]:
+def _from_numbers(data: NDArray[np.uint8]) -> NDArray[np.int64]:
     spread = packing.unsqueeze(data.tobytes())
     size = len(spread) // 4
-    return packing.whole([spread[at * size : (at + 1) * size] for at in range(4)]).astype(np.int32)
+    return packing.whole([spread[at * size : (at + 1) * size] for at in range(4)])
 
 
 def _blocks(observed: Sequence[Observed]) -> Iterator[list[Distributions]]:
@@ -200,7 +212,7 @@ def _texts(file: Any) -> Iterator[Text]:
     """All texts, in order."""
     ids = json.loads(packing.unsqueeze(file.get_tensor("ids").tobytes()))
     starts = file.get_tensor("text_starts").astype(np.int64)
-    tokens, ends = _from_numbers(file.get_tensor("tokens")), _from_numbers(file.get_tensor("ends"))
+    tokens, ends = (_from_numbers(file.get_tensor(name)).astype(np.int32) for name in ("tokens", "ends"))
     for number, (id, answer_from) in enumerate(zip(ids, file.get_tensor("answer_from"), strict=True)):
         part = slice(starts[number], starts[number + 1])
         yield Text(id, tokens[part], np.cumsum(ends[part], dtype=np.int32), int(answer_from))

@@ -6,7 +6,7 @@ with the teachers' shares a_m adding up to 1. A student with a trimmed vocabular
 tokens that it lacks count as tail.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,11 +57,12 @@ def lay_without_answers(lm: LanguageModel, examples: Sequence[Example]) -> list[
     return [item.layout()[0] for item in encoded]
 
 
-def shared_tokens(lm: LanguageModel, vocabulary: Mapping[str, int], teacher: str) -> NDArray[np.int32]:
+def shared_tokens(lm: LanguageModel, records: Records) -> NDArray[np.int32]:
     """[teacher's V] the student's id of each of the teacher's tokens, -1 where it has none.
 
     Raises TokenizersDiffer unless all of the student's tokens are the teacher's.
     """
+    vocabulary, teacher = records.vocabulary, records.teacher
     own: dict[str, int] = lm.tokenizer.get_vocab()
     foreign = sorted(own.keys() - vocabulary.keys())
     if foreign:
@@ -71,7 +72,7 @@ def shared_tokens(lm: LanguageModel, vocabulary: Mapping[str, int], teacher: str
             "says nothing about the other's tokens. Name a teacher of the student's own family, or let this one teach by text: "
             "recipe 'rationales' with its reasons, or 'labels' with answers_from."
         )
-    ours = np.full(max(vocabulary.values()) + 1, -1, np.int32)
+    ours = np.full(records.rows, -1, np.int32)
     for token, number in own.items():
         ours[vocabulary[token]] = number
     return ours
@@ -93,7 +94,7 @@ def add_signals(
     by_id = {layout.id: layout for layout in layouts}
     fits = []
     for records, weight in teachers:
-        ours = shared_tokens(lm, records.vocabulary, records.teacher)
+        ours = shared_tokens(lm, records)
         counts = np.zeros(4)
         for observed in records:
             if observed.text.id in by_id:
