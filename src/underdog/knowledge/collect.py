@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from underdog.errors import StoreUnavailable, TaskError
+from underdog.errors import StoreUnavailable, TaskError, unknown
 from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revision_of, store_address
 from underdog.knowledge.replies import read_reply
 from underdog.knowledge.store import Store
@@ -21,7 +21,7 @@ from underdog.teachers.recorded import read_rationales
 class Knowledge:
     """Rationales by teacher and item, and the weight of each teacher.
 
-    Where a teacher gave several samples of each item, the second stands under `<teacher> 2`, and so on; they share its
+    Where a teacher gave several samples of each item, the second stands under `<teacher> #2`, and so on; they share its
     weight. The first is one whose answer most of the samples gave.
     """
 
@@ -30,6 +30,19 @@ class Knowledge:
     notes: tuple[str, ...] = ()
     answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The teachers' own answers, which may be wrong, by teacher and item; of those only that did not see the gold one."""
+
+    samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names under which the rationales of a teacher with several samples stand."""
+
+    def of(self, teachers: Sequence[str] | None) -> dict[str, Mapping[str, Rationale]]:
+        """The rationales of these teachers, all samples included; None stands for all. Raises UnknownName."""
+        if teachers is None:
+            return dict(self.rationales)
+        names = [name for teacher in teachers for name in self.samples.get(teacher, (teacher,))]
+        for name in names:
+            if name not in self.rationales:
+                raise unknown("teacher with rationales", name, self.rationales)
+        return {name: self.rationales[name] for name in names}
 
     @property
     def texts(self) -> list[str]:
@@ -69,13 +82,19 @@ def _knowledge(task: Task, written: Mapping[str, tuple[Voices, float]], notes: S
     for name in (teacher.name for teacher in task.spec.teachers if teacher.name in written):
         voices, weight = written[name]
         for number, voice in enumerate(voices, start=1):
-            called = name if number == 1 else f"{name} {number}"
+            called = _called(name, number)
             rationales[called] = {id: rationale for id, rationale in voice.items() if rationale.text}
             weights[called] = weight / len(voices)
             own = {id: said.answer for id, said in voice.items() if isinstance(said, FreeRationale) and said.answer is not None}
             if own:
                 answers[called] = own
-    return Knowledge(rationales, weights, tuple(notes), answers)
+    several = {name: len(voices) for name, (voices, _) in written.items() if len(voices) > 1}
+    samples = {name: tuple(_called(name, number) for number in range(1, count + 1)) for name, count in several.items()}
+    return Knowledge(rationales, weights, tuple(notes), answers, samples)
+
+
+def _called(teacher: str, sample: int) -> str:
+    return teacher if sample == 1 else f"{teacher} #{sample}"
 
 
 def _learnt_from(task: Task) -> set[str]:

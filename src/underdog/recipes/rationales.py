@@ -8,7 +8,6 @@ prompt, the task marker, says whether to answer or to explain, and as which teac
 
 from collections.abc import Sequence
 
-from underdog.errors import unknown
 from underdog.inference.layout import Layout
 from underdog.knowledge.collect import Knowledge
 from underdog.models import LanguageModel
@@ -25,13 +24,10 @@ def add_rationales(
     layouts: Sequence[Layout], lm: LanguageModel, examples: Sequence[Example], knowledge: Knowledge, recipe: Rationales
 ) -> int:
     """Let each example's layout learn its rationales too, as branches from the prompt; return how many were added."""
-    names = recipe.teachers if recipe.teachers is not None else tuple(knowledge.rationales)
     added = 0
-    for name in names:
-        if name not in knowledge.rationales:
-            raise unknown("recorded teacher", name, knowledge.rationales)
+    for name, by_item in knowledge.of(recipe.teachers).items():
         (cue,) = lm.encode([marker(name)])
-        have = [(index, knowledge.rationales[name].get(example.id)) for index, example in enumerate(examples)]
+        have = [(index, by_item.get(example.id)) for index, example in enumerate(examples)]
         written = [(index, rationale.text) for index, rationale in have if rationale is not None]
         for (index, _), tokens in zip(written, lm.encode([" " + text for _, text in written]), strict=True):
             layout = layouts[index]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from underdog.errors import unknown
 from underdog.knowledge.collect import Knowledge
 from underdog.knowledge.select.choose import choose_one
 from underdog.knowledge.select.likelihood import mean_log_probabilities
@@ -69,11 +68,7 @@ def filters_of(recipe: Rationales) -> tuple[Filter, ...]:
 
 
 def _selected(bench: Workbench, recipe: Rationales, examples: Sequence[Example]) -> tuple[ByTeacher, tuple[Selected, ...]]:
-    known = bench.knowledge.rationales
-    for name in recipe.teachers or ():
-        if name not in known:
-            raise unknown("teacher with rationales", name, known)
-    rationales: ByTeacher = {name: known[name] for name in recipe.teachers or known}
+    rationales: ByTeacher = bench.knowledge.of(recipe.teachers)
     selected: tuple[Selected, ...] = ()
     if recipe.select:
         selection = select(

@@ -25,7 +25,8 @@ class Asking(Config):
     examples: NonNegativeInt = 2
     """Worked training examples before the question; never the item itself, never one of validation or test."""
     draw: Literal["random", "bm25", "embedding"] = "random"
-    """Which examples: drawn with the task's seed, or those nearest to the question by words or by the model's own states."""
+    """Which examples: drawn with the task's seed, or those nearest to the question by words, or by the states of the model that
+    students come from."""
     template: str | None = None
     """File with a prompt of one's own in place of the mode's; see docs/teachers.md for its fields."""
     samples: PositiveInt = 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flow.planted import choice_rows, load, write_rows, write_task
-from underdog.errors import TaskError
+from underdog.errors import TaskError, UnknownName
 from underdog.knowledge.asking import asked, requests_for, revision_of, store_address
 from underdog.knowledge.collect import Knowledge, collect
 from underdog.knowledge.records import Record
@@ -204,13 +204,18 @@ def test_of_several_samples_the_first_is_one_that_most_agree_with(tmp_path: Path
     task = asking(tmp_path, {"samples": 3, "temperature": 1.0}, weight=3.0)
     record(task, lambda example, number: f"sample {number}.\nAnswer: {'ABB'[number - 1]}").close()
     knowledge = collect(task, split(task).train)
-    assert [name for name in knowledge.rationales if name != "old"] == ["big", "big 2", "big 3"]
-    assert [knowledge.weights[name] for name in ("big", "big 2", "big 3")] == [1.0, 1.0, 1.0]
+    assert [name for name in knowledge.rationales if name != "old"] == ["big", "big #2", "big #3"]
+    assert [knowledge.weights[name] for name in ("big", "big #2", "big #3")] == [1.0, 1.0, 1.0]
+    assert list(knowledge.of(["big"])) == ["big", "big #2", "big #3"], "a recipe that names the teacher means all it said"
+    assert list(knowledge.of(["old"])) == ["old"]
+    assert list(knowledge.of(None)) == ["big", "big #2", "big #3", "old"]
+    with pytest.raises(UnknownName, match=r"no teacher with rationales is called 'bigg'\. Did you mean 'big'\?"):
+        knowledge.of(["bigg"])
     for example in split(task).train:
-        texts = [knowledge.rationales[name][example.id].text for name in ("big", "big 2", "big 3")]
+        texts = [knowledge.rationales[name][example.id].text for name in ("big", "big #2", "big #3")]
         assert texts == ["sample 2.", "sample 3.", "sample 1."]
         assert knowledge.answers["big"][example.id] == example.question.choices[1]
-        assert knowledge.answers["big 3"][example.id] == example.question.choices[0]
+        assert knowledge.answers["big #3"][example.id] == example.question.choices[0]
 
 
 @pytest.mark.parametrize("recipes", ["labels", [{"kind": "rationales", "teachers": ["old"]}]])

@@ -135,7 +135,7 @@ def test_only_the_named_teachers_teach(tiny_lm):
 def test_an_unknown_teacher_is_named_with_the_nearest(tiny_lm):
     taught = lessons.examples(1)
     layouts = lay_answers(tiny_lm, taught, loss="text", scoring="sum")
-    with pytest.raises(UnknownName, match=r"no recorded teacher is called 'tersse'\. Did you mean 'terse'\?"):
+    with pytest.raises(UnknownName, match=r"no teacher with rationales is called 'tersse'\. Did you mean 'terse'\?"):
         add_rationales(layouts, tiny_lm, taught, lessons.knowledge(taught), Rationales(teachers=("tersse",)))
 
 
