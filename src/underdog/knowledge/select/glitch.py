@@ -105,9 +105,9 @@ def without_bad_start(text: str, item: str, glitches: Glitches) -> str:
     scripts = _scripts(item)
     text = text.strip()
     while text:
-        word = _WORD.search(text)
+        word = _WORD.search(text, 0, 80)
         if not text[0].isalnum() and text[0] not in _OPENERS:
-            text = text[1:].lstrip()
+            text = text.lstrip(text[0]).lstrip()
         elif stray := _STRAY_LINE.match(text):
             text = text[stray.end() :].lstrip()
         elif text.startswith("();"):

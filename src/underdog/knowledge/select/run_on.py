@@ -4,7 +4,7 @@ import re
 
 _HEAD = re.compile(
     r"""
-    ^[ \t]*[*_#>]*[ \t]*(?:                                        # at the beginning of a line, marked up or not:
+    ^[*_#> \t]*(?:                                        # at the beginning of a line, marked up or not:
         (?:question|questions|que|ques)\b[ \t]*[\d.]*[ \t]*(?:[:.)*]|$)   # Question:   Question 14
       | q[ \t]*[.:]?[ \t]*[\d.]*[ \t]*[.:)]                        # Q:   Q.11:   Q. 3)
       | q[ \t]*\.?[ \t]*\d+\b                                      # Q15
@@ -21,14 +21,11 @@ _HEAD = re.compile(
 )
 _ANSWER = re.compile(r"^[ \t]*[*_#]*[ \t]*(?:answers?|ans|solution)[ \t]*[*_]*[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _UNFINISHED = re.compile(
-    r"(?:\n\s*(?:[#>*_\-=]+|q|qu|que|ques|quest|questi|questio|op|opt|opti|optio|option|r|ra|\\(?:b|be|beg|begi|begin)?))+\s*$",
-    re.IGNORECASE,
+    r"[#>*_\-=]+|q(?:ue?|ues|uest|uesti|uestio)?|op|opt|opti|optio|option|r|ra|\\(?:b|be|beg|begi|begin)?", re.IGNORECASE
 )
 """What is left of a heading that the cut at a fixed length left unfinished."""
-
-
 _OPENING = re.compile(
-    r"^\s*[*_#>]*\s*(?:rationale|reasoning|explanation|explanations|hints?|solution|detailed solution)\b\W*\d*\s*[:*_\n]+",
+    r"^[*_#>]*\s*(?:rationale|reasoning|explanation|explanations|hints?|solution|detailed solution)\b\W*\d*\s*[:*_\n]+",
     re.IGNORECASE,
 )
 
@@ -39,10 +36,13 @@ def before_new_question(text: str) -> str:
     A heading of the explanation itself is taken off. A first `Answer:` is a conclusion and stays; a second one answers
     something else.
     """
-    text = _OPENING.sub("", text)
+    text = _OPENING.sub("", text.strip())
     head = _HEAD.search(text)
     kept = text[: head.start()] if head else text
     answers = list(_ANSWER.finditer(kept))
     if len(answers) > 1:
         kept = kept[: answers[1].start()]
-    return _UNFINISHED.sub("", kept).strip()
+    lines = kept.rstrip().split("\n")
+    while len(lines) > 1 and (not lines[-1].strip() or _UNFINISHED.fullmatch(lines[-1].strip())):
+        lines.pop()
+    return "\n".join(lines).strip()

@@ -12,6 +12,7 @@ REASON = "The sun is hot.\nSo, the answer is (b)."
     [
         "\nQuestion:\nWhich of the following is cold?",
         "\n\n### Question 14\nQuestion:\nwhat",
+        "\n#  **Question:**\nI am",
         "\nQ. The main function of the liver is",
         "\nQ.11: If a man falls",
         "\n### Q15\n\nQuestion",
