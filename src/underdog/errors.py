@@ -12,6 +12,10 @@ class TaskError(UnderdogError, ValueError):
     """The task file, or the data it names, is not usable."""
 
 
+class EqualChoices(TaskError):
+    """An item has two equal choices."""
+
+
 class DataFileMissing(TaskError, FileNotFoundError):
     """A file that the task names does not exist."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from underdog.errors import TaskError, nearest
+from underdog.errors import EqualChoices, TaskError, nearest
 from underdog.task.files import read_text
 from underdog.task.prompts import as_text, letter
 
@@ -75,7 +75,10 @@ def _check(choices: Choices) -> None:
     if len(set(texts)) < len(texts):
         twice = next(text for index, text in enumerate(texts) if text in texts[:index])
         where = " and ".join(str(index) for index, text in enumerate(texts) if text == twice)
-        raise TaskError(f"choices {where} are equal: {twice!r}. No answer could tell them apart; change one, or remove the row.")
+        raise EqualChoices(
+            f"choices {where} are equal: {twice!r}. No answer could tell them apart; change one, remove the row, or leave such "
+            "rows out: `data: {equal_choices: leave_out}`."
+        )
     if choices.names and len(choices.names) != len(texts):
         raise TaskError(f"the item has {len(choices.names)} names for {len(texts)} choices. Each choice needs one.")
 

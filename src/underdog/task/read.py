@@ -1,6 +1,8 @@
 """From rows to examples: every row is checked, and a message names file, line, field and fix."""
 
-from underdog.errors import TaskError
+from collections import Counter
+
+from underdog.errors import EqualChoices, TaskError
 from underdog.task.examples import Example
 from underdog.task.files import Row, read_rows
 from underdog.task.labels import Choices, gold_index, item_choices
@@ -8,9 +10,10 @@ from underdog.task.prompts import text_in
 from underdog.task.task import Task
 
 
-def read_examples(task: Task, part: str) -> tuple[Example, ...]:
+def read_examples(task: Task, part: str, left_out: Counter[str] | None = None) -> tuple[Example, ...]:
     """Read one file of the task: `part` is a key of `task.files`. Raises TaskError at the first row that is unusable.
 
+    Rows that the task file leaves out are counted in `left_out`, by part.
     Gold answers may be text; for choices also an index from 0, a letter, or the name of a choice.
     """
     labels = Choices(task.labels, fixed=True) if task.labels is not None else None
@@ -21,6 +24,12 @@ def read_examples(task: Task, part: str) -> tuple[Example, ...]:
             example = _example(task, row, labels, default_id=f"{part}-{number}")
             if example.id in lines:
                 raise TaskError(f"id {example.id!r} stands already in line {lines[example.id]}. Ids must differ; change one.")
+        except EqualChoices as problem:
+            if task.spec.data.equal_choices == "refuse":
+                raise TaskError(f"{row.where}: {problem}") from None
+            if left_out is not None:
+                left_out[part] += 1
+            continue
         except TaskError as problem:
             raise TaskError(f"{row.where}: {problem}") from None
         lines[example.id] = row.line

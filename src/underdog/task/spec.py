@@ -18,6 +18,8 @@ class Data(Config):
     """Without it, a seeded share of train is set aside."""
     test: str | None = None
     """Without it, a seeded share of train is set aside first."""
+    equal_choices: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of items with two equal choices: the file is refused, or they are left out and counted."""
     valid_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     seed: int = 0

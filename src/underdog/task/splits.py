@@ -1,6 +1,7 @@
 """Train, validation and test: read or set aside, freed of each other's items, and the test split sealed."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,6 +14,7 @@ from underdog.task.task import Task
 from underdog.task.teachers import LocalTeacher
 
 FEWEST = 2
+NAMES = {"train": "train", "valid": "validation", "test": "test"}
 """Least examples in each split."""
 
 Examples = tuple[Example, ...]
@@ -84,7 +86,8 @@ def split(task: Task, record_opening: Callable[[str], None] | None = None) -> Sp
 
     The same task gives the same splits. Raises TaskError for everything that is wrong with the data.
     """
-    given = {part: read_examples(task, part) for part in task.files}
+    left_out: Counter[str] = Counter()
+    given = {part: read_examples(task, part, left_out) for part in task.files}
     train, valid, test = given["train"], given.get("valid"), given.get("test")
     counts: dict[str, int] = {}
     if test is not None:
@@ -100,7 +103,9 @@ def split(task: Task, record_opening: Callable[[str], None] | None = None) -> Sp
         valid, train = _set_aside(train, task.spec.data.valid_share * whole, task, "valid")
     _check(task, {"train": train, "valid": valid, "test": test})
     reasons = ("train items also in test", "validation items also in test", "train items also in validation")
-    return Splits(train, valid, SealedTest(test, record_opening), {reason: counts.get(reason, 0) for reason in reasons})
+    removed = {reason: counts.get(reason, 0) for reason in reasons}
+    removed |= {f"{NAMES[part]} items with equal choices": count for part, count in left_out.items()}
+    return Splits(train, valid, SealedTest(test, record_opening), removed)
 
 
 def _remove(examples: Examples, others: Examples, reason: str, counts: dict[str, int], task: Task) -> Examples:
@@ -108,7 +113,7 @@ def _remove(examples: Examples, others: Examples, reason: str, counts: dict[str,
     left = without(examples, others, task)
     counts[reason] = len(examples) - len(left)
     if not left:
-        words = {"train": "train", "validation": "valid", "test": "test"}
+        words = {name: part for part, name in NAMES.items()}
         this, other = (words[word] for word in (reason.split()[0], reason.split()[-1]))
         raise TaskError(
             f"{task.files[this]}: every one of its {len(examples)} items also stands in {task.files[other]} (same question and "

@@ -111,7 +111,8 @@ def test_a_row_that_is_no_example_is_refused_with_line_and_fix(folder, bad: dict
         (
             ["red", "blue", "red"],
             1,
-            "choices 0 and 2 are equal: 'red'. No answer could tell them apart; change one, or remove the row.",
+            "choices 0 and 2 are equal: 'red'. No answer could tell them apart; change one, remove the row, or leave "
+            "such rows out: `data: {equal_choices: leave_out}`.",
         ),
         (["red", "blue"], 2, "answer index 2 is out of range: the item has 2 choices, numbered from 0 to 1. Indices start at 0"),
         (["red", "blue"], 7, "answer index 7 is out of range: the item has 2 choices, numbered from 0 to 1. Fix the line."),

@@ -126,3 +126,12 @@ def test_the_guess_is_what_a_person_would_say(
     path.write_text(task_yaml(found, tmp_path), encoding="utf-8")
     splits = split(Task.load(path, settings))
     assert min(sizes(splits)) >= 50
+
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_task_file_loads_and_splits(data: Path, tmp_path: Path, path: Path) -> None:
+    splits = split(Task.load(path, Settings(cache=tmp_path, data=data)))
+    assert min(sizes(splits)) >= 100

@@ -163,3 +163,20 @@ def test_more_shots_than_training_examples_are_found_before_any_model_loads(fold
     assert "task.yaml:9: teacher 'big' asks for 50 shots, but train has only 12 examples left." in folder.problem(
         teachers=teachers
     )
+
+
+def test_items_with_equal_choices_are_left_out_and_counted_where_the_task_file_says_so(folder) -> None:
+    good = {"choices": ["red", "blue"]}
+    twice = {"choices": ["red", "red"]}
+    for name in ("train", "valid", "test"):
+        folder.rows([row(f"{name}{n}", f"{name} {n}?", n % 2, **(twice if n == 3 else good)) for n in range(6)], f"{name}.jsonl")
+    files = {name: f"{name}.jsonl" for name in ("train", "valid", "test")}
+    assert "train.jsonl:4: choices 0 and 1 are equal: 'red'" in folder.problem(choices="choices", data=files)
+    splits = split(folder.task(choices="choices", data=files | {"equal_choices": "leave_out"}))
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [5, 5, 5]
+    assert "train3" not in ids(splits)[0]
+    assert {reason: count for reason, count in splits.removed.items() if count} == {
+        "train items with equal choices": 1,
+        "validation items with equal choices": 1,
+        "test items with equal choices": 1,
+    }
