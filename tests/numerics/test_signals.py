@@ -77,7 +77,7 @@ def test_draws_come_from_the_tail_and_as_often_as_their_probability():
     wanted = (hidden[0] @ weight.T).double().softmax(-1).numpy()
     wanted[sorted(kept)] = 0
     np.testing.assert_allclose(share, wanted / wanted.sum(), atol=4e-3)
-    assert drawn == np.ceil(found.tail[0] / 0.04).clip(max=8)
+    assert drawn == np.ceil(found.tail[0] / 0.05).clip(max=8)
 
 
 def test_what_is_read_is_what_was_written_to_its_precision(recorded):
@@ -96,7 +96,7 @@ def test_what_is_read_is_what_was_written_to_its_precision(recorded):
             )
             assert one.keys() == other.keys()
             assert sum(other.values()) + tail == pytest.approx(1, abs=1e-5)
-            assert max(abs(one[token] ** 0.5 - other[token] ** 0.5) for token in one) < 1 / 192
+            assert max(abs(one[token] ** 0.5 - other[token] ** 0.5) for token in one) < 1 / 96
 
 
 def test_batches_change_nothing(tiny_lm: LanguageModel):

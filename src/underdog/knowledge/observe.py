@@ -19,7 +19,7 @@ from underdog.task.examples import Example
 
 DRAWS = 8
 """Tokens drawn from a tail at most."""
-DRAW_EVERY = 0.04
+DRAW_EVERY = 0.05
 """Mass that one drawn token stands for, as long as DRAWS are enough."""
 CHUNK_ELEMENTS = 2**23
 """Logits that are held at once."""

@@ -1,6 +1,6 @@
 """Distributions as bytes: tokens numbered by how often they are kept, sorted, and only the gaps between them stored.
 
-A kept probability is stored as its square root in 1/192ths, which spends precision where the KL needs it, and is scaled on
+A kept probability is stored as its square root in 1/96ths, which spends precision where the KL needs it, and is scaled on
 reading so that kept and tail add up to 1. A drawn token's logarithm is stored in eighths of a nat. Low and high bytes are
 compressed apart, by LZMA without its models of text.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
-ROOT_STEPS = 192
+ROOT_STEPS = 96
 LOG_STEPS = 8
 """Of a nat."""
 

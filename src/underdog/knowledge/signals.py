@@ -6,8 +6,8 @@ of all others, its *tail*. Natural text often needs hundreds of tokens for 98 %,
 (arXiv 2503.16870). See docs/decisions/0006-recorded-signals.md.
 """
 
+import bz2
 import json
-import lzma
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -165,8 +165,8 @@ def read(folder: Path) -> Records:
         raise SignalsDamaged(f"{data}: damaged. Its SHA-256 is {found[:16]}…, and {header['sha256'][:16]}… was written. {_AGAIN}")
     try:
         with safe_open(data, framework="numpy") as file:
-            names = json.loads(packing.unsqueeze(file.get_tensor("vocabulary").tobytes()))
-    except (SafetensorError, ValueError, lzma.LZMAError) as error:
+            names = json.loads(bz2.decompress(file.get_tensor("vocabulary").tobytes()))
+    except (SafetensorError, ValueError, OSError) as error:
         raise SignalsDamaged(f"{data} cannot be read: {error}. {_AGAIN}") from error
     return Records(folder, header, {name: number for number, name in enumerate(names) if name is not None})
 
@@ -179,7 +179,7 @@ def _data(folder: Path) -> Path:
 
 
 def _bytes(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(packing.squeeze(text.encode()), np.uint8)
+    return np.frombuffer(bz2.compress(text.encode()), np.uint8)
 
 
 def _numbers(parts: Sequence[NDArray[np.signedinteger]]) -> NDArray[np.uint8]:
@@ -210,7 +210,7 @@ def _blocks(observed: Sequence[Observed]) -> Iterator[list[Distributions]]:
 
 def _texts(file: Any) -> Iterator[Text]:
     """All texts, in order."""
-    ids = json.loads(packing.unsqueeze(file.get_tensor("ids").tobytes()))
+    ids = json.loads(bz2.decompress(file.get_tensor("ids").tobytes()))
     starts = file.get_tensor("text_starts").astype(np.int64)
     tokens, ends = (_from_numbers(file.get_tensor(name)).astype(np.int32) for name in ("tokens", "ends"))
     for number, (id, answer_from) in enumerate(zip(ids, file.get_tensor("answer_from"), strict=True)):
