@@ -16,7 +16,7 @@ CALIBRATION = 256
 NEURON_STEP = 64
 NEAR = 0.1
 """Whole layers are preferred if they come so near to the size asked for."""
-TIMES = (1, 2, 3, 5, 10)
+TIMES = (1, 2, 3, 5, 10, 20, 40, 80, 160)
 """A token may have to occur so often in the task's text to be kept; a rarer one is written with shorter tokens."""
 TABLE_SHARE = 0.4
 """The token table should take no more than this share of a student: the lowest of TIMES with which it does is used."""
@@ -75,7 +75,8 @@ class Ladder:
     def shape(self, parameters: int) -> Shape:
         """The shape nearest to a parameter count.
 
-        Whole layers if they come within a tenth of it; else feed-forward layers narrowed by eighths, as wide as may be.
+        Whole layers if they come within a tenth of it; else feed-forward layers narrowed by eighths, at last to a sixteenth,
+        as wide as may be.
         """
         whole = self.lm.parameter_count()
         layers, width = len(self.lm.layers), int(self.lm.config.intermediate_size)
@@ -105,7 +106,8 @@ class Ladder:
         """Feed-forward widths to choose from, the full one first."""
         if not can_narrow(self.lm) or width < 2 * NEURON_STEP:
             return [width]
-        return [width, *(share for part in range(7, 0, -1) if (share := width * part // 8 // NEURON_STEP * NEURON_STEP))]
+        sixteenths = (*range(14, 0, -2), 1)
+        return [width, *(share for part in sixteenths if (share := width * part // 16 // NEURON_STEP * NEURON_STEP))]
 
     def _count(self, layers: int, neurons: int, tokens: int) -> int:
         """Parameters of a trimmed student."""

@@ -92,6 +92,8 @@ class Task:
     @property
     def _data_shape(self) -> dict[str, Any]:
         shape = self.spec.model_dump(mode="json", include={"kind": True, "data": True, "fields": True, "prompt": True})
+        if shape["data"]["equal_choices"] == "refuse":
+            del shape["data"]["equal_choices"]  # results from before there was a choice stay what they are
         shape["data"] |= dict.fromkeys(PARTS) | {part: _hash(path) for part, path in self.files.items()}
         return shape | {"labels": self.labels, "choices_column": self.choices_column}
 
