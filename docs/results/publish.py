@@ -1,7 +1,7 @@
 """Make a page of results from a finished run: `python docs/results/publish.py runs/banking77`.
 
 Writes docs/results/<task>/verdict.json and report.md, so that no figure is typed by hand. The items on which winner and reference
-differ are left out (the data has its own home and licence), and so are this machine's paths.
+differ and the examples of filtered reasons are left out (the data has its own home and licence), and so are this machine's paths.
 """
 
 import re
@@ -17,7 +17,11 @@ def publish(run: Path) -> Path:
     """Write the results of `run` beside this script; return their folder."""
     verdict = Verdict.model_validate_json((run / "verdict.json").read_text(encoding="utf-8"))
     command = re.sub(r" --run \S+", "", verdict.command)
-    verdict = verdict.model_copy(update={"disagreements": (), "command": command})
+    selections = tuple(
+        one.model_copy(update={"results": tuple(result.model_copy(update={"examples": ()}) for result in one.results)})
+        for one in verdict.selections
+    )
+    verdict = verdict.model_copy(update={"disagreements": (), "selections": selections, "command": command})
     folder = Path(__file__).parent / verdict.task
     write_text(folder / "verdict.json", verdict.model_dump_json(indent=1) + "\n")
     write_text(folder / "report.md", markdown(verdict))
