@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_says_where(underdog: Unde
     training = {"epochs": 4, "learning_rate": 1e30, "precision": "float32"}
     task_file = planted.write_task(tmp_path, label_rows(120), training=training)
     said = underdog("find", task_file)
-    refused(said, "17.7K · 1 layer, 64 neurons", "on examples item-", "Lower training.learning_rate (it is 1e+30)")
+    refused(said, "19K · 1 layer, 64 neurons", "on examples item-", "Lower training.learning_rate (it is 1e+30)")
     assert re.search(r"the (loss|gradient) is (nan|inf) at step \d+ of \d+ \(epoch \d\)", said.err)
     assert not (tmp_path / "runs/planted/students").exists()
 
@@ -256,7 +256,7 @@ def test_ctrl_c_in_a_real_process_ends_with_130_and_says_how_to_go_on(tmp_path: 
     ) as process:
         assert process.stderr is not None
         said = ""
-        while "Trying 17.7K" not in said:
+        while "Trying 19K" not in said:
             line = process.stderr.readline()
             assert line, f"ended before it was stopped: {said}"
             said += line

@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on_and_reaches_the_same_verdict(moment: str, tmp_path
 
 def test_ctrl_c_in_training_keeps_every_step_and_the_run_goes_on_from_there(tmp_path: Path, undisturbed: Found) -> None:
     task_file = prepared(tmp_path, undisturbed)
-    with pytest.raises(Interrupted, match=r"Stopped at step 5 of 48 of 17\.7K .*Run the same command again to go on\."):
+    with pytest.raises(Interrupted, match=r"Stopped at step 5 of 48 of 19K .*Run the same command again to go on\."):
         planted.find(task_file, planted.Stopper("in the first training", signal.SIGINT))
     again = planted.find(task_file)
     first = [done for what, done, _ in again.progress.steps if what == undisturbed.progress.trainings[0]]

@@ -133,7 +133,7 @@ def test_labels_drawn_at_random_end_in_none_and_the_sentence_says_so(find: Finde
     found = find(label_rows(240, noise=True), goal={"seeds": 2})
     verdict = found.verdict
     assert (verdict.outcome, verdict.winner, verdict.winner_folder) == ("none", None, None)
-    assert verdict.sentence.startswith("No candidate up to 17.7K parameters beats untrained (58.5K)")
+    assert verdict.sentence.startswith("No candidate up to 19K parameters beats untrained (58.5K)")
     assert "short of the goal" in verdict.sentence
     assert any("good enough on validation" in note for note in verdict.notes)
     nearest = found.contender("finalist")

@@ -337,6 +337,19 @@ def test_the_smallest_sizes_give_the_smallest_student(tiny_lm):
     assert ladder.shape(1).layers == 1
 
 
+def test_rare_tokens_go_only_for_sizes_that_cannot_be_reached_otherwise(tiny_lm):
+    frequent = [" exchange rate", " transfer timing"] * 30
+    once = [" chargeback", " bulletproof", " reconciliation"]
+    ladder = Ladder(tiny_lm, frequent + once * 10, [" card"], frequent[:4])
+    shapes = {size: ladder.shape(size) for size in range(12_000, 30_000, 300)}
+    times = [shape.times for shape in shapes.values()]
+    assert times == sorted(times, reverse=True) and times[0] > 10 >= times[-1]
+    usual = min(shape.parameters for shape in shapes.values() if shape.times <= 10)
+    for size, shape in shapes.items():
+        assert (shape.times > 10) == (1.1 * size < usual), size
+        assert shape.times <= 10 or shape.parameters < usual
+
+
 def test_training_a_student_never_touches_its_parent(lm):
     ladder, whole = _ladder(lm), lm.parameter_count()
     before = _weights(lm)

@@ -16,8 +16,10 @@ CALIBRATION = 256
 NEURON_STEP = 64
 NEAR = 0.1
 """Whole layers are preferred if they come so near to the size asked for."""
-TIMES = (1, 2, 3, 5, 10, 20, 40, 80, 160)
+TIMES = (1, 2, 3, 5, 10)
 """A token may have to occur so often in the task's text to be kept; a rarer one is written with shorter tokens."""
+SCARCE = (20, 40, 80, 160)
+"""The same for sizes that cannot be reached otherwise."""
 TABLE_SHARE = 0.4
 """The token table should take no more than this share of a student: the lowest of TIMES with which it does is used."""
 
@@ -70,7 +72,13 @@ class Ladder:
     def _times(self, parameters: int) -> int:
         """How often a token has to occur for a student of that size."""
         hidden = self.lm.head_weight.shape[1] * (1 if self.lm.config.tie_word_embeddings else 2)
-        return next((times for times in TIMES if self.tokens(times) * hidden <= TABLE_SHARE * parameters), TIMES[-1])
+        times = next((times for times in TIMES if self.tokens(times) * hidden <= TABLE_SHARE * parameters), TIMES[-1])
+        narrowest = self._widths(int(self.lm.config.intermediate_size))[-1]
+        for scarcer in SCARCE:
+            if self._count(1, narrowest, self.tokens(times)) <= (1 + NEAR) * parameters:
+                break
+            times = scarcer
+        return times
 
     def shape(self, parameters: int) -> Shape:
         """The shape nearest to a parameter count.
