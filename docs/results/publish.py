@@ -16,7 +16,7 @@ from underdog.search.verdict import Verdict
 def publish(run: Path) -> Path:
     """Write the results of `run` beside this script; return their folder."""
     verdict = Verdict.model_validate_json((run / "verdict.json").read_text(encoding="utf-8"))
-    command = re.sub(r" --run \S+", "", verdict.command)
+    command = re.sub(r" --run \S+", "", re.sub(r"^-c ", "underdog ", verdict.command))
     selections = tuple(
         one.model_copy(update={"results": tuple(result.model_copy(update={"examples": ()}) for result in one.results)})
         for one in verdict.selections
