@@ -1,6 +1,7 @@
 """Fixtures that several kinds of tests share, and the shape checks of the arithmetic."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from jaxtyping import install_import_hook
 from underdog.errors import ModelUnavailable, WrongHash
 from underdog.progress import Silent
 from underdog.settings import Settings
+
+# A shell that starts a command in the background has it ignore Ctrl-C, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # In tests the shapes in these modules' signatures are checked at every call. Must run before they are imported.
 SHAPED = ("underdog.training.losses", "underdog.training.divergences", "underdog.inference.scores")
