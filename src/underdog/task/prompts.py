@@ -2,8 +2,10 @@
 
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
+from types import MappingProxyType
 from typing import Any
 
 from underdog.answering import Question
@@ -11,14 +13,17 @@ from underdog.errors import TaskError, nearest
 from underdog.task.examples import Example
 
 DEFAULT_CUE = "\nAnswer:"
+_WORD = re.compile(r"\S+")
 
 
 class Template:
     """A prompt with fields in braces. What follows the last field is the cue: it asks for the answer."""
 
-    def __init__(self, text: str, question: str = "question") -> None:
-        """Parse `text`; `{question}` stands for the column called `question`. Raises TaskError on a broken template."""
+    def __init__(self, text: str, question: str = "question", shorten: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Parse `text`; `{question}` stands for the column called `question`, and of the columns in `shorten` at most so many
+        words are shown. Raises TaskError on a broken template."""
         self.text = text
+        self._shorten = shorten
         pieces, tail = _parse(text)
         self._pieces = tuple((literal, question if name == "question" else name) for literal, name in pieces)
         self.cue = tail.rstrip() or DEFAULT_CUE
@@ -32,8 +37,12 @@ class Template:
         """Return the question that this row asks. Raises TaskError where the row lacks a field."""
         parts: list[str] = []
         for literal, name in self._pieces:
-            parts += (literal, list_choices(choices) if name == "choices" and choices else text_in(row, name))
+            parts += (literal, list_choices(choices) if name == "choices" and choices else self._shown(row, name))
         return Question(id=id, prompt="".join(parts), cue=self.cue, choices=tuple(choices))
+
+    def _shown(self, row: Mapping[str, Any], column: str) -> str:
+        text = text_in(row, column)
+        return shortened(text, self._shorten[column]) if column in self._shorten else text
 
 
 def _parse(text: str) -> tuple[list[tuple[str, str]], str]:
@@ -76,6 +85,16 @@ def text_in(row: Mapping[str, Any], column: str) -> str:
 def as_text(value: Any) -> str:
     """Return text as it is without white space around it, other values as JSON writes them."""
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str).strip('"')
+
+
+def shortened(text: str, words: int) -> str:
+    """Return the text, or of one with more words than that its beginning and its end: what begins and what concludes it."""
+    found = list(_WORD.finditer(text))
+    if len(found) <= words:
+        return text
+    beginning, end = words - words // 2, words // 2
+    parts = (text[: found[beginning - 1].end()], text[found[-end].start() :] if end else "")
+    return " … ".join(parts).rstrip()
 
 
 def list_choices(choices: Iterable[str]) -> str:

@@ -20,6 +20,10 @@ class Data(Config):
     """Without it, a seeded share of train is set aside first."""
     equal_choices: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of items with two equal choices: the file is refused, or they are left out and counted."""
+    train_items: PositiveInt | None = None
+    """At most so many training items, drawn with the seed: for quick tries, and to see how many examples a task takes."""
+    shorten: dict[str, PositiveInt] = {}
+    """Most words that the prompt shows of a column; of a longer text the middle is left out."""
     valid_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     seed: int = 0

@@ -1,6 +1,7 @@
 """Train, validation and test: read or set aside, freed of each other's items, and the test split sealed."""
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ def split(task: Task, record_opening: Callable[[str], None] | None = None) -> Sp
         test, train = _set_aside(train, task.spec.data.test_share * whole, task, "test")
     if valid is None:
         valid, train = _set_aside(train, task.spec.data.valid_share * whole, task, "valid")
+    train = _drawn(train, task)
     _check(task, {"train": train, "valid": valid, "test": test})
     reasons = ("train items also in test", "validation items also in test", "train items also in validation")
     removed = {reason: counts.get(reason, 0) for reason in reasons}
@@ -136,6 +138,15 @@ def _set_aside(examples: Examples, wanted: float, task: Task, part: str) -> tupl
         chosen.update(groups[key])
     aside = tuple(example for index, example in enumerate(examples) if index in chosen)
     return aside, tuple(example for index, example in enumerate(examples) if index not in chosen)
+
+
+def _drawn(train: Examples, task: Task) -> Examples:
+    """Return `data.train_items` of the examples, in their order; more of them hold fewer of them."""
+    most = task.spec.data.train_items
+    if most is None or most >= len(train):
+        return train
+    chosen = set(random.Random(task.spec.data.seed).sample(range(len(train)), len(train))[:most])
+    return tuple(example for index, example in enumerate(train) if index in chosen)
 
 
 def _check(task: Task, parts: dict[str, Examples]) -> None:

@@ -21,7 +21,7 @@ from underdog.task.problems import explain
 from underdog.task.prompts import Template
 from underdog.task.sizes import parse_size as parse_size
 from underdog.task.source import Place, Source, read_source
-from underdog.task.spec import TaskSpec
+from underdog.task.spec import Data, TaskSpec
 from underdog.task.teachers import RecordedTeacher
 
 PARTS = ("train", "valid", "test")
@@ -92,8 +92,9 @@ class Task:
     @property
     def _data_shape(self) -> dict[str, Any]:
         shape = self.spec.model_dump(mode="json", include={"kind": True, "data": True, "fields": True, "prompt": True})
-        if shape["data"]["equal_choices"] == "refuse":
-            del shape["data"]["equal_choices"]  # results from before there was a choice stay what they are
+        for name in ("equal_choices", "train_items", "shorten"):  # results from before there was a choice stay what they are
+            if getattr(self.spec.data, name) == Data.model_fields[name].default:
+                del shape["data"][name]
         shape["data"] |= dict.fromkeys(PARTS) | {part: _hash(path) for part, path in self.files.items()}
         return shape | {"labels": self.labels, "choices_column": self.choices_column}
 
@@ -113,7 +114,7 @@ def _build(spec: TaskSpec, folder: Path, settings: Settings, source: Source) -> 
 
 def _template(spec: TaskSpec, source: Source) -> Template:
     try:
-        return Template(spec.prompt, spec.fields.question)
+        return Template(spec.prompt, spec.fields.question, spec.data.shorten)
     except TaskError as problem:
         raise TaskError(f"{source.at('prompt')}: {problem}") from None
 
@@ -149,6 +150,7 @@ def _check_columns(spec: TaskSpec, choices_column: str | None, template: Templat
     if choices_column is not None:
         written.append((("choices",), "choices", choices_column))
     written += [(("prompt",), "prompt", name) for name in template.names if name != "choices" or spec.kind == "generate"]
+    written += [(("data", "shorten", name), "data.shorten", name) for name in spec.data.shorten]
     problems: dict[str, str] = {}
     for place, field_name, column in written:
         if column not in row.values:

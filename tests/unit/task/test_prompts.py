@@ -92,3 +92,13 @@ def test_shots_are_drawn_by_seed_and_each_is_a_whole_worked_example() -> None:
 def test_more_shots_than_examples_are_refused() -> None:
     with pytest.raises(TaskError, match="3 shots were asked for, but there are only 2 training examples"):
         shots(examples(2), 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [(5, "one two three  four\nfive"), (4, "one two … four\nfive"), (3, "one two … five"), (1, "one …")],
+)
+def test_of_a_long_column_beginning_and_end_are_shown(words: int, shown: str) -> None:
+    template = Template("{context}\n{question}\nAnswer:", shorten={"context": words})
+    question = template.render({"context": "one two three  four\nfive", "question": "What is left out of the middle?"})
+    assert question.prompt == f"{shown}\nWhat is left out of the middle?"

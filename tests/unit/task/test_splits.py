@@ -8,6 +8,8 @@ from underdog.errors import SealedTestSet
 from underdog.task.overlap import grams, normalise
 from underdog.task.splits import Splits, split
 
+FILES = {"train": "train.jsonl", "valid": "valid.jsonl", "test": "test.jsonl"}
+
 
 def row(name: str, question: str, answer: Any = "neutral", **more: Any) -> dict[str, Any]:
     return {"id": name, "question": question, "answer": answer} | more
@@ -180,3 +182,16 @@ def test_items_with_equal_choices_are_left_out_and_counted_where_the_task_file_s
         "validation items with equal choices": 1,
         "test items with equal choices": 1,
     }
+
+
+def test_so_many_training_items_are_drawn_and_more_hold_fewer(folder) -> None:
+    drawn = {count: ids(split(folder.task(data=FILES | {"train_items": count})))[0] for count in (3, 7, 12, 100)}
+    assert len(drawn[3]) == 3 and len(drawn[7]) == 7
+    assert set(drawn[3]) < set(drawn[7])
+    assert drawn[12] == drawn[100] == [f"train-{n}" for n in range(12)]
+    assert drawn[7] == sorted(drawn[7], key=lambda name: int(name.split("-")[1]))
+
+
+def test_another_seed_draws_other_training_items(folder) -> None:
+    first, second = (ids(split(folder.task(data=FILES | {"train_items": 6, "seed": seed})))[0] for seed in (0, 1))
+    assert first != second

@@ -309,3 +309,19 @@ def test_rationales_shape_the_fingerprint_but_not_the_data(folder) -> None:
 
 def test_the_schema_documents_every_field_a_user_may_not_guess() -> None:
     assert TaskSpec.model_json_schema()["properties"]["prompt"]["description"].startswith("Fields in braces")
+
+
+def test_a_column_to_shorten_has_to_be_there(folder) -> None:
+    path = folder.task_file(data={"train": "train.jsonl", "valid": "valid.jsonl", "test": "test.jsonl", "shorten": {"contxt": 9}})
+    with pytest.raises(TaskError, match=r"task\.yaml:\d+: data\.shorten names the column 'contxt', which .*train\.jsonl has not"):
+        Task.load(path, folder.settings)
+
+
+def test_drawing_and_shortening_shape_the_data_and_leaving_them_out_does_not(folder) -> None:
+    files = {"train": "train.jsonl", "valid": "valid.jsonl", "test": "test.jsonl"}
+    prints = [
+        folder.task(data=files | more).data_fingerprint
+        for more in ({}, {"train_items": None, "shorten": {}}, {"train_items": 5}, {"shorten": {"question": 2}})
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
