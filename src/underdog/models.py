@@ -102,16 +102,32 @@ class LanguageModel:
         return self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
 
     def hidden(
-        self, tokens: Tensor, positions: Tensor, visible: Tensor | None, cache: Any = None, skipped: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        visible: Tensor | None,
+        cache: Any = None,
+        skipped: Tensor | None = None,
+        embeddings: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [B, T, H] of tokens [B, T]; `visible` [B, 1, T, past + T] says what each position sees.
 
         `skipped` [B] is how many places at the beginning of each row in the cache are padding: positions start after them.
+        `embeddings` [B, T, W] stand in for the tokens' own.
         """
         mask = None if visible is None else self._windowed(visible, positions, skipped)
+        read: dict[str, Tensor] = {"input_ids": tokens} if embeddings is None else {"inputs_embeds": embeddings}
         return self.backbone(
-            input_ids=tokens, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+            **read, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
+
+    def embeddings(self, tokens: Tensor) -> Tensor:
+        """[B, T, W] what the model makes of tokens [B, T] before positions and layers."""
+        return self._transformer.get_input_embeddings()(tokens)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., V] of hidden states [..., H]."""
+        return cast(nn.Module, self._transformer.get_output_embeddings())(hidden)
 
     def _windowed(self, visible: Tensor, positions: Tensor, skipped: Tensor | None) -> Tensor | dict[str, Tensor]:
         """The mask as each kind of layer needs it: one with an attention window sees no further back than that."""

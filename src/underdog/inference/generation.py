@@ -4,10 +4,11 @@ What a row writes does not depend on the rows beside it: padding is seen by nobo
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +50,22 @@ class Written:
     """Its share of its batch's time."""
 
 
+class Steps(Protocol):
+    """What reads the tokens of a batch that is being written, step by step, and remembers what it has read."""
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Logits [B, V] after the last of tokens [B, T], which come after all that was read before."""
+        ...
+
+    def keep(self, rows: Tensor, first: int) -> None:
+        """Go on with these rows only, and without the `first` places, which are padding in all of them."""
+        ...
+
+
+Begin = Callable[[Tensor, int], Steps]
+"""Begins a batch: given how many places of each row are padding [B], and for how many tokens there must be room."""
+
+
 def write(
     lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan], tokens_per_batch: int
 ) -> Iterator[tuple[int, Written]]:
@@ -66,41 +83,86 @@ def write(
         yield from zip(indices, written, strict=True)
 
 
-@torch.no_grad()
-def write_batch(lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan]) -> list[Written]:
-    """Continue every prompt in one batch, padded on the left; the texts in order."""
+def write_batch(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan], begin: Begin | None = None
+) -> list[Written]:
+    """Continue every prompt in one batch, padded on the left; the texts in order.
+
+    `begin` puts something else in place of `lm` that predicts its tokens, such as a model of several parts.
+    """
     started = monotonic()
     rows = [_Row(lm, plan) for plan in plans]
+    for _ in _steps(lm, prompts, rows, begin):
+        pass
+    return [row.written((monotonic() - started) / len(rows)) for row in rows]
+
+
+def stream_batch(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan], begin: Begin | None = None
+) -> Iterator[list[tuple[int, int]]]:
+    """`write_batch`, token by token: after each step (row, token) of every row that got one."""
+    return _steps(lm, prompts, [_Row(lm, plan) for plan in plans], begin)
+
+
+@torch.no_grad()
+def _steps(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], rows: Sequence["_Row"], begin: Begin | None
+) -> Iterator[list[tuple[int, int]]]:
     longest = max(map(len, prompts))
     skipped = torch.tensor([longest - len(prompt) for prompt in prompts], device=lm.device)
     tokens = torch.tensor([[lm.pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=lm.device)
-    cache = RoomyCache(longest + max(plan.max_tokens for plan in plans))
-    active, used = rows, 0
+    steps = (begin or partial(Reading, lm))(skipped, longest + max(row.plan.max_tokens for row in rows))
+    active = list(range(len(rows)))
     while True:
-        hidden = _last_hidden(lm, tokens, skipped, used, cache)
-        used += tokens.shape[1]
-        drawn = _draw((hidden @ lm.head_weight.T).float(), active)
-        on = [index for index, (row, token) in enumerate(zip(active, drawn, strict=True)) if row.take(token)]
+        drawn = _draw(steps.read(tokens).float(), [rows[index] for index in active])
+        lengths = [len(rows[index].tokens) for index in active]
+        on = [place for place, (index, token) in enumerate(zip(active, drawn, strict=True)) if rows[index].take(token)]
+        grown = zip(active, drawn, lengths, strict=True)
+        yield [(index, token) for index, token, before in grown if len(rows[index].tokens) > before]
         if not on:
-            return [row.written((monotonic() - started) / len(rows)) for row in rows]
+            return
         if len(on) < len(active):
             staying = torch.tensor(on, device=lm.device)
             first = int(skipped[staying].min())
-            cache.keep(staying, first)
-            active, skipped, used = [active[index] for index in on], skipped[staying] - first, used - first
-        tokens = torch.tensor([[drawn[index]] for index in on], device=lm.device)
+            steps.keep(staying, first)
+            active, skipped = [active[place] for place in on], skipped[staying] - first
+        tokens = torch.tensor([[drawn[place]] for place in on], device=lm.device)
 
 
-def _last_hidden(lm: LanguageModel, tokens: Tensor, skipped: Tensor, used: int, cache: RoomyCache) -> Tensor:
-    """Hidden state [B, H] of the last of tokens [B, T], which come after `used` places of the cache."""
-    places = torch.arange(used + tokens.shape[1], device=tokens.device)
+class Reading:
+    """One model that reads a batch; implements `Steps`."""
+
+    def __init__(self, lm: LanguageModel, skipped: Tensor, room: int) -> None:
+        self._lm, self._skipped, self._used = lm, skipped, 0
+        self._cache = RoomyCache(room)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self._lm.logits(self.hidden(tokens)[:, -1])
+
+    def hidden(self, tokens: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """Hidden states [B, T, H] of tokens [B, T], which come after all that was read before; `embeddings` [B, T, W] stand
+        in for the tokens' own."""
+        positions, visible = seen_after(self._used, tokens.shape[1], self._skipped)
+        self._used += tokens.shape[1]
+        return self._lm.hidden(tokens, positions, visible, self._cache, self._skipped, embeddings)
+
+    def keep(self, rows: Tensor, first: int) -> None:
+        self._cache.keep(rows, first)
+        self._skipped, self._used = self._skipped[rows] - first, self._used - first
+
+
+def seen_after(used: int, new: int, skipped: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Positions [B, T] of `new` tokens after `used` places, and what they see [B, 1, T, used + T]; None: all before them.
+
+    The first `skipped` [B] places of each row are padding: positions count from there, and nothing sees them.
+    """
+    places = torch.arange(used + new, device=skipped.device)
     here = places[used:]
     positions = (here - skipped[:, None]).clamp(min=0)
-    visible = None
-    if bool(skipped.any()):
-        seen = (places <= here[:, None]) & (places >= skipped[:, None, None])
-        visible = (seen | (places == here[:, None]))[:, None]  # padding sees itself: a row that sees nothing would be NaN
-    return lm.hidden(tokens, positions, visible, cache, skipped)[:, -1]
+    if not bool(skipped.any()):
+        return positions, None
+    seen = (places <= here[:, None]) & (places >= skipped[:, None, None])
+    return positions, (seen | (places == here[:, None]))[:, None]  # padding sees itself: a row that sees nothing would be NaN
 
 
 @dataclass(slots=True)
