@@ -1,0 +1,52 @@
+"""How to train, and what came of it."""
+
+from dataclasses import dataclass, field
+
+from underdog.inference.answerer import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train; every field decided. See `task.spec.Training` for what they mean."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int = 32
+    tokens_per_batch: int | None = None
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    precision: Precision = "bf16"
+    seed: int = 0
+
+    def steps_in_all(self, examples: int) -> int:
+        """Optimiser steps that training on so many examples takes."""
+        return self.epochs * -(-examples // self.batch_size)
+
+
+# A class of its own, not one field more: trials are named by their plan's fields, and finished ones must keep their names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan(Plan):
+    """A plan counted in steps, as pre-training is: epochs follow each other until they are taken."""
+
+    steps: int
+    epochs: int = 0
+
+    def steps_in_all(self, examples: int) -> int:
+        del examples
+        return self.steps
+
+
+@dataclass(slots=True)
+class Training:
+    """What came of it."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    """Time in steps; what `watch` takes is not counted."""
+    tokens: int = 0
+    target_tokens: int = 0
+    peak_bytes: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Mean loss per question of each step."""
+    notes: list[str] = field(default_factory=list)
