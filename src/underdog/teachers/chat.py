@@ -100,35 +100,36 @@ class Chat:
         """Ask once. Raises Passing, Unanswerable, or TeacherUnavailable where asking on is of no use at all."""
         from openai import APIConnectionError, APIStatusError
 
+        limit = self._limit
         try:
             async with asyncio.timeout(self._teacher.timeout_s):
-                reply = await self._client.chat.completions.with_raw_response.create(**self._arguments(request))
+                reply = await self._client.chat.completions.with_raw_response.create(**self._arguments(request, limit))
                 text = reply.text
         except TimeoutError:
             raise Passing(f"no reply within {self._teacher.timeout_s:g} s", tokens=None) from None
         except APIStatusError as error:
-            if self._wants_other_limit(error):
+            if self._wants_other_limit(error, limit):
                 return await self.ask(request)
             raise self._judged(error) from None
         except APIConnectionError as error:
             raise self._broken(error) from None
         return self._read(text)
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
+    def _arguments(self, request: Request, limit: str) -> dict[str, Any]:
         sampling = request.sampling
         wanted: dict[str, Any] = {
             "model": request.teacher,
             "messages": [{"role": "user", "content": request.prompt}],
             "temperature": sampling.temperature,
-            self._limit: sampling.max_tokens,
+            limit: sampling.max_tokens,
         }
         if sampling.temperature > 0:
             wanted |= {"top_p": sampling.top_p, "seed": sampling.seed}
         return wanted | ({"stop": list(sampling.stop)} if sampling.stop else {})
 
-    def _wants_other_limit(self, error: "APIStatusError") -> bool:
-        """Some hosted models refuse `max_tokens` and name the field they want instead."""
-        if error.status_code != 400 or self._limit != "max_tokens" or "max_completion_tokens" not in str(error):
+    def _wants_other_limit(self, error: "APIStatusError", limit: str) -> bool:
+        """Some hosted models refuse `max_tokens`, with which this call went out, and name the field they want instead."""
+        if error.status_code != 400 or limit != "max_tokens" or "max_completion_tokens" not in str(error):
             return False
         self._limit = "max_completion_tokens"
         return True

@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -221,6 +222,19 @@ def test_a_model_that_names_another_field_for_the_limit_gets_it() -> None:
     with FaultyServer(script) as server:
         assert all(isinstance(outcome, Reply) for _, outcome in writer(server, concurrency=1).write(requests(3)))
     assert [call.wanted.get("max_completion_tokens") for call in server.calls] == [None, 20, 20, 20]
+
+
+def test_calls_that_were_in_flight_when_it_was_named_get_it_too() -> None:
+    def script(prompt: str, time: int) -> Say:
+        if "max_tokens" in next(call for call in reversed(server.calls) if call.prompt == prompt).wanted:
+            refused = refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+            return replace(refused, wait_s=0.02 * int(prompt[4:-1]))
+        return OK
+
+    with FaultyServer(script) as server:
+        outcomes = list(writer(server, concurrency=5).write(requests(8)))
+    assert len(outcomes) == 8 and all(isinstance(outcome, Reply) for _, outcome in outcomes)
+    assert Counter(call.prompt for call in server.calls) == {f"Why {number}?": 1 + (number < 5) for number in range(8)}
 
 
 def test_a_caller_that_stops_early_ends_the_calls_in_flight() -> None:
