@@ -111,7 +111,8 @@ def test_faults_of_every_kind_are_survived_and_failures_are_counted_by_reason(pa
     }  # fmt: skip
     assert (recorded.asked, recorded.missing) == (15, 5)
     assert "big: 15 asked and kept, 0 kept before, 5 missing of 20; " in progress.said[-1]
-    assert "\n  2 given up: empty text\n" in progress.said[-1]
+    assert "\n  2 given up: empty text, such as: finished with 'stop'\n" in progress.said[-1]
+    assert recorded.examples["HTTP 429"] == "HTTP 429: 'slow down'"
     with Store.open(path) as store:
         assert store.spent("big-model") == pytest.approx(recorded.usd)
 

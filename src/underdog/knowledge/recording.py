@@ -119,6 +119,8 @@ class Recorded:
     """Of these, cut off at the limit of tokens."""
     failures: Mapping[str, int] = field(default_factory=dict)
     """Number of calls given up, by reason."""
+    examples: Mapping[str, str] = field(default_factory=dict)
+    """What was said when the first of them was given up, by reason."""
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
@@ -137,7 +139,11 @@ class Recorded:
         words = f"{self.teacher}: {', '.join(counts)} of {self.requests}; {self.seconds:.0f} s"
         words += f", {self.input_tokens} tokens read and {self.output_tokens} written"
         words += f", ${self.usd:.4f}" if self.usd else ""
-        return words + "".join(f"\n  {count} given up: {reason}" for reason, count in self.failures.items())
+        return words + "".join(f"\n  {count} given up: {self._with_example(reason)}" for reason, count in self.failures.items())
+
+    def _with_example(self, reason: str) -> str:
+        said = self.examples.get(reason, reason).removeprefix(reason).removeprefix(": ")
+        return f"{reason}, such as: {said}" if said else reason
 
 
 def record(
@@ -181,6 +187,7 @@ class _Tally:
         self._clock, self._started = clock, clock()
         self.replies: list[Reply] = []
         self.failures = Counter[str]()
+        self.examples: dict[str, str] = {}
         self.usd = 0.0
 
     @property
@@ -192,7 +199,9 @@ class _Tally:
         if isinstance(outcome, Reply):
             self.replies.append(outcome)
         else:
-            self.failures[outcome.problem.partition(":")[0]] += 1
+            reason = outcome.problem.partition(":")[0]
+            self.failures[reason] += 1
+            self.examples.setdefault(reason, outcome.problem)
 
     def recorded(self) -> Recorded:
         return Recorded(
@@ -202,6 +211,7 @@ class _Tally:
             asked=len(self.replies),
             cut=sum(reply.finish == "length" for reply in self.replies),
             failures=dict(self.failures.most_common()),
+            examples=dict(self.examples),
             input_tokens=sum(reply.input_tokens for reply in self.replies),
             output_tokens=sum(reply.output_tokens for reply in self.replies),
             usd=self.usd,

@@ -21,6 +21,8 @@ PASSING_STATUSES = (408, 409, 425, 429)
 """4xx that another attempt may mend; all 5xx may be mended too."""
 ITEM_STATUSES = (400, 413, 422)
 """4xx that may lie in one prompt, such as one that is too long for the model."""
+DOUBTFUL = 5
+"""So many prompts refused with one of them before anything was answered: it lies in the settings."""
 PATIENCE_S = 600.0
 """A server that asks to wait longer than this is not waited for."""
 
@@ -92,6 +94,7 @@ class Chat:
         )
         self._limit = "max_tokens"
         self._has_answered = False
+        self._prompts_refused = 0
 
     async def close(self) -> None:
         await self._client.close()
@@ -143,8 +146,11 @@ class Chat:
             if asked_s is not None and asked_s > PATIENCE_S:
                 return self._refused(status, said, f"The server asks to wait for {asked_s / 60:.0f} minutes; try again then.")
             return Passing(f"HTTP {status}: {said}", asked_s=asked_s)
-        if status in ITEM_STATUSES and (self._has_answered or "context" in said.lower() or status == 413):
-            return Unanswerable(f"HTTP {status}: {said}")
+        if status in ITEM_STATUSES:
+            self._prompts_refused += 1
+            doubtful = not self._has_answered and self._prompts_refused >= DOUBTFUL
+            if not doubtful or "context" in said.lower() or status == 413:
+                return Unanswerable(f"HTTP {status}: {said}")
         return self._refused(status, said, self._advice(status))
 
     def _advice(self, status: int) -> str:

@@ -12,6 +12,7 @@ import pytest
 from faulty_server import BROKEN, BUSY, CUT, EMPTY, OK, RESET, SHORT, WRONG_SCHEMA, FaultyServer, Say, first, refusal, slow
 from underdog.errors import MissingKey, TeacherUnavailable
 from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.chat import DOUBTFUL
 from underdog.teachers.remote import GIVE_UP_AFTER, RemoteWriter, key_of
 from underdog.teachers.retry import Backoff
 from underdog.teachers.writing import Failure, Reply, Request, Sampling
@@ -147,8 +148,6 @@ def test_a_server_that_asks_for_hours_is_left_alone_and_the_user_told() -> None:
         (refusal(403, "not you"), "BIG_KEY", "HTTP 403: 'not you' Check that the environment variable BIG_KEY"),
         (refusal(404, "no such model"), None, "HTTP 404: 'no such model' Check that the server has the model 'big-model', and "
          "that the address is its API's (most end in /v1)."),
-        (refusal(400, "unknown field"), None, "HTTP 400: 'unknown field' Check the teacher's model, address and `ask` settings "
-         "against what the server allows."),
         (refusal(429, "pay first", "insufficient_quota"), None, "The account's money or quota is used up."),
         (Say(status=404, body="<h1>nothing here</h1>"), None, "HTTP 404: '<h1>nothing here</h1>'"),
     ],
@@ -160,6 +159,24 @@ def test_a_refusal_stops_at_once_and_says_what_to_do(refused: Say, key_name: str
     assert f"teacher 'big': {server.url} refuses with " in str(raised.value)
     assert message in str(raised.value)
     assert "5 of 5 calls are still to be made." in str(raised.value)
+
+
+def test_a_prompt_that_is_refused_first_of_all_is_a_failure_of_that_prompt() -> None:
+    filtered = refusal(400, "The prompt was filtered", "content_filter")
+    with FaultyServer(lambda prompt, time: filtered if prompt == "Why 0?" else OK) as server:
+        outcomes = dict(writer(server, concurrency=1).write(requests(3)))
+    assert outcomes[requests()[0]] == Failure("HTTP 400: 'The prompt was filtered'")
+    assert sum(isinstance(outcome, Reply) for outcome in outcomes.values()) == 2
+
+
+def test_where_every_prompt_is_refused_the_settings_are_to_blame() -> None:
+    with FaultyServer(lambda prompt, time: refusal(400, "unknown field")) as server, pytest.raises(TeacherUnavailable) as raised:
+        list(writer(server, concurrency=1).write(requests(50)))
+    assert len(server.calls) == DOUBTFUL
+    assert "HTTP 400: 'unknown field' Check the teacher's model, address and `ask` settings against what the server " in str(
+        raised.value
+    )
+    assert f"{50 - DOUBTFUL + 1} of 50 calls are still to be made." in str(raised.value)
 
 
 def test_replies_in_flight_when_a_refusal_comes_are_still_yielded() -> None:
