@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,18 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTrace:
+    """What one step of a chain of models wrote on the way to an answer."""
+
+    step: str
+    text: str
+    finish: Literal["stop", "length", "given", "chosen"]
+    """stop: it ended by itself; length: it ran on to its limit; given: the text was put in its place; chosen: of choices."""
+    shortened: int = 0
+    """Words of earlier steps' texts that were left out of its prompt, so that it fitted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an answerer said to one question. `text` is None where no answer could be had or scored."""
 
@@ -30,7 +42,13 @@ class Answer:
     scores: tuple[float, ...] = ()
     """One for each choice as the model gave it, in nats, before it was normalised over the choices."""
     problem: str | None = None
-    """Why there is no answer."""
+    """Why there is no answer, or what is odd about the one there is."""
+    confidence: float | None = None
+    """How likely it is right as far as a system can tell that weighs no choices, such as its share of the votes."""
+    by: str | None = None
+    """Which member of a system gave it, where one did."""
+    trace: tuple[StepTrace, ...] = ()
+    """What was written on the way, step by step, where the answerer works in steps."""
 
 
 @dataclass(frozen=True, slots=True)

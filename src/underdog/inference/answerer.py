@@ -94,20 +94,17 @@ class ModelAnswerer:
 
     def _choose(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
         shared, cache = self._beginning(encoded)
-        layouts = [self._lay(question, item, len(shared)) for question, item in zip(questions, encoded, strict=True)]
+        layouts = [self.lay(question, item, len(shared)) for question, item in zip(questions, encoded, strict=True)]
         done = 0
 
         def scored(indices: list[int]) -> tuple[Tensor, Tensor]:
             batch = collate([layouts[index] for index in indices], self.lm.pad, past=len(shared)).to(self.lm.device)
-            return self._scores(batch, cache)
+            past = None if cache is None else models.repeated(cache, len(batch.tokens))
+            return self.scores(batch, self.lm.hidden(batch.tokens, batch.positions, batch.visible, past))
 
         for indices, (scores, values) in halving(by_budget(list(map(len, layouts)), self.tokens_per_batch), scored):
-            start = 0
-            for index in indices:
-                sizes = [len(group.choices) for group in layouts[index].groups]
-                here = slice(start, start := start + sum(sizes))
-                groups = [part.tolist() for part in values[here].split(sizes)]
-                yield index, self._chosen(questions[index], encoded[index], scores[here].tolist(), groups)
+            parts = self.chosen([(questions[i], encoded[i], layouts[i]) for i in indices], scores, values)
+            yield from zip(indices, parts, strict=True)
             done += len(indices)
             self.progress.step("answering", done, len(layouts))
 
@@ -123,7 +120,8 @@ class ModelAnswerer:
                 self._shared = (tokens, cache)
         return (tokens, self._shared[1]) if tokens else ((), None)
 
-    def _lay(self, question: Question, item: Encoded, skip: int) -> Layout:
+    def lay(self, question: Question, item: Encoded, skip: int = 0) -> Layout:
+        """Lay out a question, less the first `skip` tokens, with its choices to be weighed."""
         layout, node = item.layout(skip)
         if self.scoring == "constrained":
             self._tries.of(item.choices).lay(layout, node)
@@ -132,13 +130,21 @@ class ModelAnswerer:
             layout.add_group([layout.branch(choice, node) for choice in item.choices], scales)
         return layout
 
-    def _scores(self, batch: Batch, cache: Any) -> tuple[Tensor, Tensor]:
-        """Score of every choice, and its log-softmax within its group: two times [C]."""
-        past = None if cache is None else models.repeated(cache, len(batch.tokens))
-        hidden = self.lm.hidden(batch.tokens, batch.positions, batch.visible, past).flatten(0, 1)
-        values = edge_log_probabilities(hidden[batch.choice_sources], self.lm.head_weight, *batch.choice_edges)
+    def scores(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Score of every choice, and its log-softmax within its group: two times [C], from hidden states [B, T, H]."""
+        sources = hidden.flatten(0, 1)[batch.choice_sources]
+        values = edge_log_probabilities(sources, self.lm.head_weight, *batch.choice_edges)
         scores = choice_scores(values, batch.edge_choice, batch.choice_scale)
         return scores.cpu(), group_log_softmax(scores, batch.choice_group, len(batch.group_weight)).cpu()
+
+    def chosen(self, asked: Sequence[tuple[Question, Encoded, Layout]], scores: Tensor, values: Tensor) -> Iterator[Answer]:
+        """Yield the answers of a batch's questions from what `scores` returned."""
+        start = 0
+        for question, item, layout in asked:
+            sizes = [len(group.choices) for group in layout.groups]
+            here = slice(start, start := start + sum(sizes))
+            groups = [part.tolist() for part in values[here].split(sizes)]
+            yield self._chosen(question, item, scores[here].tolist(), groups)
 
     def _chosen(self, question: Question, item: Encoded, scores: list[float], groups: list[list[float]]) -> Answer:
         if self.scoring == "constrained":

@@ -71,6 +71,8 @@ class Batch:
     ids: tuple[str, ...]
     real_tokens: int
     """Tokens without padding"""
+    prompt_lengths: Tensor
+    """[B] tokens of each layout's shared prompt: its first ones"""
     signals: Signals | None = None
     """None where no layout has any"""
 
@@ -149,6 +151,7 @@ def collate(layouts: Sequence[Layout], pad: int = 0, past: int = 0) -> Batch:
         weight=sum(layout.weight for layout in layouts),
         ids=tuple(layout.id for layout in layouts),
         real_tokens=sum(map(len, layouts)),
+        prompt_lengths=torch.tensor([layout.prompt_length for layout in layouts]),
         signals=_signals(layouts, longest),
     )
 
