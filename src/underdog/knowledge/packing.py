@@ -149,7 +149,7 @@ def _firsts(counts: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def planes(values: NDArray[np.unsignedinteger]) -> list[bytes]:
     """Low bytes together, then the next higher, and so on."""
-    parts = values.astype(values.dtype.newbyteorder("<")).view(np.uint8).reshape(len(values), -1)
+    parts = values.astype(values.dtype.newbyteorder("<")).view(np.uint8).reshape(len(values), values.dtype.itemsize)
     return [np.ascontiguousarray(parts[:, at]).tobytes() for at in range(parts.shape[1])]
 
 

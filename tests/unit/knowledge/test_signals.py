@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from underdog import runs
@@ -55,6 +55,7 @@ def by_position(some: Distributions) -> list[dict[int, float]]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([300, 70_000]))
+@example(seed=306, positions=1, vocabulary=300)  # nothing is drawn at all
 def test_what_is_packed_comes_back(seed, positions, vocabulary):
     was = distributions(seed, positions, vocabulary)
     order = packing.by_frequency(packing.counts([was], vocabulary))
