@@ -56,6 +56,10 @@ class StoreUnavailable(UnderdogError, OSError):
     """A knowledge store is not there, cannot be reached, or is no store."""
 
 
+class NoStore(StoreUnavailable):
+    """There is no knowledge store at this address yet: it can be made."""
+
+
 class StoreBusy(UnderdogError, TimeoutError):
     """Another process kept a knowledge store locked for too long."""
 

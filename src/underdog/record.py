@@ -1,14 +1,14 @@
 """Ask the task's teachers for their reasons and keep what they say, or reckon what that would cost."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from underdog.errors import SpendingCapReached, TaskError, TeacherUnavailable, unknown
+from underdog.errors import NoStore, SpendingCapReached, TaskError, TeacherUnavailable, unknown
 from underdog.inference.memory import prepare_process
 from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revision_of, store_address
 from underdog.knowledge.recording import Estimate, Recorded, estimate, record, remote_writer
@@ -56,14 +56,13 @@ def record_teachers(
 
 def estimate_teachers(task: Task, progress: Progress, *, teacher: str | None = None) -> list[Estimate]:
     """Reckon what `record_teachers` would do; nothing is asked or written."""
-    train = split(task).train
-    address = store_address(task)
-    store = None if isinstance(address, Path) and not address.exists() else Store.open(address, create=False)
-    try:
-        return [_estimate(one, _requests(task, one, train, progress), store) for one in chosen_teachers(task, teacher)]
-    finally:
-        if store is not None:
-            store.close()
+    teachers, train = chosen_teachers(task, teacher), split(task).train
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(Store.open(store_address(task), create=False))
+        except NoStore:
+            store = None
+        return [_estimate(one, _requests(task, one, train, progress), store) for one in teachers]
 
 
 def chosen_teachers(task: Task, name: str | None) -> Sequence[AskedTeacher]:

@@ -16,7 +16,7 @@ from faulty_server import BROKEN, BUSY, CUT, EMPTY, OK, RESET, FaultyServer, Say
 from flow.planted import Recorder, in_another_process, label_rows, load, write_task
 from underdog.answering import Question
 from underdog.cli import app
-from underdog.errors import DiskFull, MissingKey, SpendingCapReached
+from underdog.errors import DiskFull, MissingKey, NoStore, SpendingCapReached
 from underdog.knowledge.recording import estimate, record, remote_writer
 from underdog.knowledge.store import Store
 from underdog.settings import Settings
@@ -268,6 +268,18 @@ def test_the_command_asks_about_training_items_only_and_once(tmp_path: Path) -> 
     assert set(kept(tmp_path / "knowledge.sqlite")) == {example.id for example in train}
     assert "big: 0 asked and kept, 20 kept before of 20" in again.stderr and "Teachers asked" in again.stdout
     assert KEY not in plan.output + done.output + again.output
+
+
+def test_the_cost_is_told_before_a_database_holds_a_store(tmp_path: Path, postgresql) -> None:
+    with FaultyServer() as server:
+        write_asking_task(tmp_path, server.url)
+        task_file = tmp_path / "task.yaml"
+        task_file.write_text(task_file.read_text() + f"knowledge: {json.dumps(postgresql.emptied())}\n")
+        plan = record_command(tmp_path, "--dry-run", "--json")
+        assert plan.exit_code == 0, plan.stderr
+        assert [planned["calls"] for planned in json.loads(plan.stdout)] == [20]
+        with pytest.raises(NoStore):
+            Store.open(postgresql.url, create=False)
 
 
 def test_a_teacher_that_stops_does_not_keep_the_others_from_being_asked(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from underdog.errors import StoreUnavailable, TaskError, unknown
+from underdog.errors import NoStore, TaskError, unknown
 from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revision_of, store_address
 from underdog.knowledge.replies import read_reply
 from underdog.knowledge.store import Store
@@ -167,7 +167,7 @@ def _note(notes: list[str], name: str, found: Mapping[str, Rationale], items: in
 def _open(task: Task, teachers: Sequence[AskedTeacher]) -> Store:
     try:
         return Store.open(store_address(task), create=False)
-    except StoreUnavailable as problem:
+    except NoStore as problem:
         raise _nothing_recorded(task, teachers, str(problem)) from problem
 
 

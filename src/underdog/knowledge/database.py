@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from underdog.errors import CannotWrite, DiskFull, StoreBusy, StoreDamaged, StoreUnavailable, UnderdogError
+from underdog.errors import CannotWrite, DiskFull, NoStore, StoreBusy, StoreDamaged, StoreUnavailable, UnderdogError
 from underdog.task.files import nearest_file
 
 _WRITES = "underdog_writes"
@@ -35,7 +35,7 @@ class Database:
     def open(cls, address: str | Path, *, create: bool, busy_timeout_s: float) -> "Database":
         """Open a SQLite file, `sqlite:///file` or `postgresql://...`. Raises StoreUnavailable where that cannot be done.
 
-        Without `create`, a file must be there; it may be one that cannot be written.
+        Without `create`, a file must be there (NoStore); it may be one that cannot be written.
         """
         url = _url(address)
         if url.get_backend_name() == "sqlite":
@@ -55,9 +55,7 @@ class Database:
         if path.is_dir():
             raise StoreUnavailable(f"{path} is a folder. Name a file in it, such as {path / 'knowledge.sqlite'}.")
         if not create and not path.exists():
-            raise StoreUnavailable(
-                f"no store {path}.{nearest_file(path)} `underdog record` and `underdog knowledge import` make one."
-            )
+            raise NoStore(f"no store {path}.{nearest_file(path)} `underdog record` and `underdog knowledge import` make one.")
         if create:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,13 +69,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database."""
-        with self._told(), self.engine.connect() as connection:
+        with self.told(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that is kept whole when the block ends, and not at all when it fails. One at a time on a store."""
-        with self._told(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        with self.told(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
             if self.path is None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _PG_LOCK})
             yield connection
@@ -87,7 +85,8 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
+        """Raise the database's errors in words."""
         try:
             yield
         except DBAPIError as error:

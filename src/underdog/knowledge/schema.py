@@ -3,7 +3,7 @@
 from sqlalchemy import Boolean, Column, Connection, Double, Index, Integer, MetaData, Table, Text, inspect, select
 
 from underdog import __version__
-from underdog.errors import StoreTooNew, StoreUnavailable
+from underdog.errors import NoStore, StoreTooNew
 
 VERSION = 1
 """Raised whenever an older Underdog could no longer read what this one writes."""
@@ -52,14 +52,14 @@ def prepare(connection: Connection, place: str) -> None:
 
 
 def check(connection: Connection, place: str) -> None:
-    """Raise StoreUnavailable where there is no store, StoreTooNew where a later version made it."""
+    """Raise NoStore where there is none, StoreTooNew where a later version made it."""
     found = (
         connection.execute(select(SCHEMA.c.version, SCHEMA.c.made_by)).first()
         if inspect(connection).has_table(SCHEMA.name)
         else None
     )
     if found is None:
-        raise StoreUnavailable(f"{place}: this database holds no knowledge store. Name one that `underdog record` has written.")
+        raise NoStore(f"{place}: this database holds no knowledge store. Name one that `underdog record` has written.")
     if found.version > VERSION:
         raise StoreTooNew(
             f"{place}: this store has version {found.version}, made by Underdog {found.made_by}; this is Underdog "

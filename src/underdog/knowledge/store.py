@@ -46,8 +46,8 @@ class Store:
         """Open a SQLite file or `postgresql://user@host/database`, and make its tables where there are none.
 
         With `create=False` it must be there, and may be a file that cannot be written. `on_damage` is told of each damaged
-        record (by default it is a warning). Raises StoreUnavailable, StoreTooNew, StoreDamaged, StoreBusy, CannotWrite or
-        DiskFull.
+        record (by default it is a warning). Raises StoreUnavailable (NoStore where none was made yet), StoreTooNew,
+        StoreDamaged, StoreBusy, CannotWrite or DiskFull.
         """
         database = Database.open(address, create=create, busy_timeout_s=busy_timeout_s)
         try:

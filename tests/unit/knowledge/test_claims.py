@@ -4,6 +4,9 @@ import subprocess
 import sys
 from threading import Event, Thread
 
+import pytest
+
+from underdog.errors import StoreUnavailable
 from underdog.knowledge.store import Store
 
 HOLD = """
@@ -59,3 +62,20 @@ def test_the_claim_of_a_killed_process_is_free(store_address: str) -> None:
         thread.join()
         other.stdin.close()
         other.stdout.close()
+
+
+def test_a_server_that_breaks_its_connections_frees_the_claim_and_is_named_in_words(postgresql) -> None:
+    import psycopg
+
+    def break_connections() -> None:
+        with psycopg.connect(postgresql.url, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+    with Store.open(postgresql.emptied()) as store:
+        with store.claimed("big", lambda: None):
+            break_connections()
+        with store.claimed("big", lambda: pytest.fail("the claim is still held")):
+            pass
+        break_connections()
+        with pytest.raises(StoreUnavailable, match="the database cannot be used"), store.claimed("big", lambda: None):
+            pass

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flow.planted import choice_rows, load, write_rows, write_task
-from underdog.errors import TaskError, UnknownName
+from underdog.errors import StoreUnavailable, TaskError, UnknownName
 from underdog.knowledge.asking import asked, requests_for, revision_of, store_address
 from underdog.knowledge.collect import Knowledge, collect
 from underdog.knowledge.records import Record
@@ -179,6 +179,16 @@ def test_without_a_store_or_without_replies_one_is_told_to_record_first(tmp_path
     told = rf"is recorded yet \(.*knowledge\.sqlite has none of its {len(train)} replies\)\. Run this first: underdog record"
     with pytest.raises(TaskError, match=told):
         collect(again, train)
+
+
+def test_a_database_that_does_not_answer_is_no_reason_to_record(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'underdog[postgresql]'")
+    asking(tmp_path, {})
+    path = tmp_path / "task.yaml"
+    path.write_text(path.read_text() + "knowledge: postgresql://me:s3cret@127.0.0.1:1/db\n")
+    task = load(path)
+    with pytest.raises(StoreUnavailable, match="the database cannot be used .* Check its address, and that it runs"):
+        collect(task, split(task).train)
 
 
 def test_what_is_missing_or_says_nothing_is_noted(tmp_path: Path) -> None:
