@@ -1,4 +1,4 @@
-"""What is wrong with a task file's fields, in words: line, field, what was found, what is allowed."""
+"""What is wrong with the fields of a task file, or of another kind of file: line, field, what was found, what is allowed."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ _WANTED = {
 }
 
 
-def explain(error: ValidationError, source: Source) -> str:
-    """Return one line for every field that is wrong."""
+def explain(error: ValidationError, source: Source, root: type[BaseModel] = TaskSpec) -> str:
+    """Return one line for every field that is wrong, in a file that holds a `root`."""
     found: dict[Place, list[ErrorDetails]] = {}
     for detail in error.errors():
         if _is_echo(detail):
             continue
         found.setdefault(_as_written(detail, source.data), []).append(detail)
-    return "\n".join(f"{source.at(*place)}: {_one(place, details)}" for place, details in found.items())
+    return "\n".join(f"{source.at(*place)}: {_one(place, details, root)}" for place, details in found.items())
 
 
 def _is_echo(detail: ErrorDetails) -> bool:
@@ -47,18 +47,18 @@ def _is_echo(detail: ErrorDetails) -> bool:
     return detail["type"] == "too_short" and len(detail["input"]) >= detail.get("ctx", {})["min_length"]
 
 
-def _one(place: Place, details: Sequence[ErrorDetails]) -> str:
+def _one(place: Place, details: Sequence[ErrorDetails], root: type[BaseModel]) -> str:
     detail = details[0]
     field = dotted(place)
     match detail["type"]:
         case "extra_forbidden" | "invalid_key":
-            allowed = _allowed(detail["loc"])
+            allowed = _allowed(detail["loc"], root)
             return f"field {field!r} is not known.{nearest(str(place[-1]), allowed)} Allowed: {', '.join(allowed)}."
         case "missing":
-            about = _field(detail["loc"])
+            about = _field(detail["loc"], root)
             return f"field {field!r} is missing. Add it{f': {about.description}' if about and about.description else '.'}"
         case "union_tag_not_found" if isinstance(detail["input"], Mapping) and detail["input"]:
-            kinds = ", ".join(str(_kind(model)) for model in _models_at(detail["loc"]))
+            kinds = ", ".join(str(_kind(model)) for model in _models_at(detail["loc"], root))
             return f"field '{field}.kind' is missing. Add it; allowed: {kinds}."
         case "literal_error" | "union_tag_invalid":
             context = detail.get("ctx", {})
@@ -110,17 +110,17 @@ def _as_written(detail: ErrorDetails, data: Any) -> Place:
     return tuple(place)
 
 
-def _allowed(location: Place) -> list[str]:
-    return [info.alias or name for model in _models_at(location[:-1]) for name, info in model.model_fields.items()]
+def _allowed(location: Place, root: type[BaseModel]) -> list[str]:
+    return [info.alias or name for model in _models_at(location[:-1], root) for name, info in model.model_fields.items()]
 
 
-def _field(location: Place) -> FieldInfo | None:
-    return next(_fields(_models_at(location[:-1]), location[-1]), None)
+def _field(location: Place, root: type[BaseModel]) -> FieldInfo | None:
+    return next(_fields(_models_at(location[:-1], root), location[-1]), None)
 
 
-def _models_at(location: Place) -> list[type[BaseModel]]:
+def _models_at(location: Place, root: type[BaseModel]) -> list[type[BaseModel]]:
     """Return the config classes that may stand at a pydantic location; a union's tag picks one of several."""
-    models: list[type[BaseModel]] = [TaskSpec]
+    models: list[type[BaseModel]] = [root]
     for step in location:
         fields = list(_fields(models, step))
         if fields:

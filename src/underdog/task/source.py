@@ -30,21 +30,22 @@ class Source:
         return f"{self.name}:{self.lines[place]}" if place in self.lines else self.name
 
 
-def read_source(path: Path) -> Source:
-    """Read a task file. Raises DataFileMissing, or TaskError where it is not a YAML mapping with each field once."""
+def read_source(path: Path, kind: str = "task file", example: str = "`underdog init` writes one from your data.") -> Source:
+    """Read a task file, or another `kind` of file of which `example` says where to find one.
+
+    Raises DataFileMissing, or TaskError where it is not a YAML mapping with each field once.
+    """
     try:
         text = read_text(path)
     except FileNotFoundError:
         near = nearest_file(path)
-        raise DataFileMissing(f"there is no task file {path}.{near} `underdog init` writes one from your data.") from None
+        raise DataFileMissing(f"there is no {kind} {path}.{near} {example}") from None
     except OSError as problem:
-        raise TaskError(f"{path}: the task file cannot be read ({problem.strerror}).") from problem
+        raise TaskError(f"{path}: the {kind} cannot be read ({problem.strerror}).") from problem
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
-            raise TaskError(
-                f"{path}:1: a task file holds fields such as `name: my-task`, one a line. `underdog init` writes one."
-            )
+            raise TaskError(f"{path}:1: a {kind} holds fields such as `name: my-task`, one a line. {example}")
         lines = dict(_places(node, (), path, set()))
         return Source(str(path), yaml.safe_load(text), lines)
     except yaml.MarkedYAMLError as problem:
