@@ -89,11 +89,14 @@ class RemoteWriter:
                 if not running:
                     raise self._cap_reached(waiting, len(requests))
                 finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for request, outcome in [task.result() for task in finished]:
+                broken = [error for task in finished if (error := task.exception()) is not None]
+                for request, outcome in [task.result() for task in finished if task.exception() is None]:
                     if outcome is None:
                         waiting.append(request)
                     else:
                         yield request, outcome
+                if broken:  # such as a ledger on a full disk; what came besides has been yielded
+                    raise broken[0]
             if self._stop is not None:
                 raise TeacherUnavailable(f"{self._stop} {_left(len(waiting), len(requests))}")
         finally:

@@ -1,5 +1,6 @@
 """What a remote teacher spends: every call is counted, and none starts that might pass the cap."""
 
+import gc
 import os
 import random
 import signal
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from faulty_server import BROKEN, CUT, EMPTY, OK, RESET, FaultyServer, Say, first, slow
-from underdog.errors import SpendingCapReached
+from underdog.errors import DiskFull, SpendingCapReached
 from underdog.task.teachers import Prices, RemoteTeacher
 from underdog.teachers.remote import RemoteWriter
 from underdog.teachers.retry import Backoff
@@ -156,3 +157,22 @@ def test_ctrl_c_ends_the_calls_in_flight_and_keeps_the_account() -> None:
         assert time.monotonic() - started < 30
     assert len(server.calls) == 3
     assert purse.reserved == {} and purse.spent == pytest.approx(3 * MOST)
+
+
+class FullPurse(Purse):
+    """One whose ledger has no room for a second line."""
+
+    def settle(self, reservation: str, usd: float) -> None:
+        if self.spent:
+            raise DiskFull("no room left")
+        super().settle(reservation, usd)
+
+
+def test_a_full_disk_loses_no_reply_that_is_accounted_for_and_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    came: list[str] = []
+    with FaultyServer(lambda prompt, time: slow(0.2)) as server, pytest.raises(DiskFull, match="no room left"):
+        for request, _ in writer(server, FullPurse(cap=1.0), concurrency=8).write(requests(20)):
+            came.append(request.prompt)
+    gc.collect()
+    assert len(came) == 1
+    assert not [entry.getMessage() for entry in caplog.records if entry.name == "asyncio"]
