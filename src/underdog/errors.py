@@ -84,6 +84,30 @@ class SignalsRefused(UnderdogError, ValueError):
     """Recorded distributions and the student's text do not fit together, so that learning them would be nonsense."""
 
 
+class PromptTooLong(UnderdogError, ValueError):
+    """A text has more tokens than the model has positions."""
+
+
+class NothingKnown(UnderdogError, ValueError):
+    """A text has no token that the model knows."""
+
+
+class CorpusUnusable(UnderdogError, ValueError):
+    """A folder of texts holds none, too few to split, or one that cannot be read."""
+
+
+class TextTooShort(UnderdogError, ValueError):
+    """A text is shorter than one block of training."""
+
+
+class TokensDamaged(UnderdogError, ValueError):
+    """A file of tokens is not what was written."""
+
+
+class AdapterRefused(UnderdogError, ValueError):
+    """An adapter does not belong to the base that it was to be put on, or is of a kind that is not supported."""
+
+
 class TrainingDiverged(UnderdogError, ArithmeticError):
     """The loss became NaN or infinite."""
 
@@ -94,6 +118,26 @@ class OutOfMemory(UnderdogError, MemoryError):
 
 class Interrupted(UnderdogError, KeyboardInterrupt):
     """The user stopped the run; everything finished is kept."""
+
+
+class SmallModelRefused(UnderdogError, ValueError):
+    """A replaceable small model was made for another LLM, or for another tokenizer."""
+
+
+class SmallModelDamaged(UnderdogError, ValueError):
+    """A saved small model is not what was written."""
+
+
+class RecordingDamaged(UnderdogError, ValueError):
+    """What an LLM predicted is recorded, but not as it was written."""
+
+
+class HarnessMissing(UnderdogError, ImportError):
+    """lm-evaluation-harness is not installed."""
+
+
+class HarnessRefused(UnderdogError, ValueError):
+    """lm-evaluation-harness asks for what a model or system cannot give, or a task of it cannot be run."""
 
 
 class SealedTestSet(UnderdogError, PermissionError):
