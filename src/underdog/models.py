@@ -7,23 +7,26 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import init_empty_weights
 from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, set_seed
 from transformers.cache_utils import Cache, DynamicLayer
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from underdog import weights
 from underdog.answering import Footprint
 from underdog.errors import DiskFull, ModelUnavailable
+from underdog.nanofft.modeling import register
 from underdog.progress import Progress, Silent
 from underdog.runs import fingerprint, sha256_file
 from underdog.settings import Settings
@@ -55,6 +58,11 @@ class LanguageModel:
     def head_weight(self) -> Tensor:
         """[V, H] weight of the vocabulary head."""
         return cast(nn.Module, self._transformer.get_output_embeddings()).weight  # pyright: ignore[reportReturnType]
+
+    @property
+    def input_width(self) -> int:
+        """W, the width of the token table; where it is not that of the hidden states, the model has a projection after it."""
+        return int(cast(nn.Embedding, self._transformer.get_input_embeddings()).embedding_dim)
 
     @property
     def device(self) -> torch.device:
@@ -113,6 +121,7 @@ class LanguageModel:
         """Hidden states [B, T, H] of tokens [B, T]; `visible` [B, 1, T, past + T] says what each position sees.
 
         `skipped` [B] is how many places at the beginning of each row in the cache are padding: positions start after them.
+        Where padding stands elsewhere, it is [B, past], how many places before each one are padding.
         `embeddings` [B, T, W] stand in for the tokens' own.
         """
         mask = None if visible is None else self._windowed(visible, positions, skipped)
@@ -137,7 +146,7 @@ class LanguageModel:
         if not window or visible.shape[-1] <= window or (kinds and "sliding_attention" not in kinds):
             return visible
         cached = torch.arange(past, device=positions.device).expand(len(positions), past)
-        cached = cached if skipped is None else cached - skipped[:, None]
+        cached = cached if skipped is None else cached - (skipped if skipped.ndim == 2 else skipped[:, None])
         distance = positions[:, None, :, None] - torch.cat([cached, positions], 1)[:, None, None, :]
         near = visible & (distance < window)
         return {"full_attention": visible, "sliding_attention": near} if kinds else near
@@ -206,6 +215,14 @@ class RoomyCache(Cache):
 
     def __init__(self, room: int) -> None:
         super().__init__(layer_class_to_replicate=cast(Any, partial(_RoomyLayer, room)))
+
+    @classmethod
+    def after(cls, cache: Any, rows: Tensor, room: int) -> "RoomyCache":
+        """One that begins with these rows of another cache; appending to it leaves that one alone."""
+        started = cls(room)
+        for index, layer in enumerate(cache.layers):
+            started.update(layer.keys[rows], layer.values[rows], index)
+        return started
 
     def keep(self, rows: Tensor, first: int) -> None:
         """Drop all rows but these, and the places before `first`."""
@@ -336,6 +353,19 @@ def with_lora(lm: LanguageModel, rank: int) -> LanguageModel:
     return replace(lm, model=get_peft_model(lm.model, config))
 
 
+def write_lora_config(folder: Path, base: str, rank: int, alpha: float, layers: Sequence[str]) -> None:
+    """Write the `adapter_config.json` of a LoRA adapter on these layers of `base`, by which peft loads it."""
+    LoraConfig(
+        r=rank,
+        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=0.0,
+        target_modules=sorted(layers),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+        inference_mode=True,
+    ).save_pretrained(str(folder))
+
+
 def merged(lm: LanguageModel) -> LanguageModel:
     """Fold LoRA adapters into the weights; a model without adapters is returned as it is."""
     return replace(lm, model=lm.model.merge_and_unload()) if hasattr(lm.model, "peft_config") else lm
@@ -344,6 +374,36 @@ def merged(lm: LanguageModel) -> LanguageModel:
 def copied(lm: LanguageModel) -> LanguageModel:
     """A copy that can be trained without touching the original."""
     return replace(lm, model=copy.deepcopy(lm.model))
+
+
+@contextlib.contextmanager
+def hollow() -> Iterator[None]:
+    """In it, models are made without weights, in a moment: load a state into them with assign=True."""
+    with no_init_weights(), init_empty_weights(include_buffers=False):
+        yield
+
+
+def from_config(config: Mapping[str, Any]) -> Any:
+    """A model with fresh weights of a saved config. Raises ModelUnavailable where there is no such architecture."""
+    _quiet()
+    register()
+    try:
+        ready = AutoConfig.for_model(**config)
+        return AutoModelForCausalLM.from_config(ready, dtype=torch.float32, attn_implementation="sdpa").eval()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelUnavailable(f"no model can be made of this config: {str(error).splitlines()[0]}") from error
+
+
+def tie_tables(model: Any) -> None:
+    """Let head and token table be one where the config says so, after weights were assigned."""
+    if model.get_output_embeddings() is not None:
+        model.tie_weights()
+
+
+def drop_tables(model: Any) -> None:
+    """Take token table and vocabulary head off a model: what is left reads embeddings, and gives hidden states."""
+    model.set_input_embeddings(None)
+    model.set_output_embeddings(None)
 
 
 def parameters_of(name: str, settings: Settings) -> int:

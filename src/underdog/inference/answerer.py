@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -129,6 +130,10 @@ class ModelAnswerer:
             scales = choice_scales(question, self.scoring)
             layout.add_group([layout.branch(choice, node) for choice in item.choices], scales)
         return layout
+
+    def lay_after(self, question: Question, item: Encoded) -> Layout:
+        """Lay out what follows a question's prompt, which is in the model's cache, with its choices to be weighed."""
+        return self.lay(question, replace(item, prompt=item.cue, cue=()))
 
     def scores(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Score of every choice, and its log-softmax within its group: two times [C], from hidden states [B, T, H]."""

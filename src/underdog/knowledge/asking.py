@@ -48,7 +48,7 @@ def requests_for(
     ask = teacher.ask
     if ask is None:
         return []
-    items = _drawn(train, ask.items, seed)
+    items = drawn(train, ask.items, seed)
     if embed is None and ask.draw == "embedding" and ask.examples:
         embed = partial(embed_texts, models.load(task.spec.students.start, task.settings))
     shown = Neighbours(task, train).of(items, ask, seed, embed) if ask.examples else ([] for _ in items)
@@ -93,7 +93,7 @@ def _samplings(ask: Asking, seed: int) -> list[Sampling]:
     return [Sampling(ask.max_tokens, ask.temperature, ask.top_p, number, STOP) for number in seeds]
 
 
-def _drawn(train: Sequence[Example], count: int | None, seed: int) -> Sequence[Example]:
+def drawn(train: Sequence[Example], count: int | None, seed: int) -> Sequence[Example]:
     """All items, or `count` drawn with the seed, in the order of train. A larger count keeps those of a smaller one."""
     if count is None or count >= len(train):
         return train

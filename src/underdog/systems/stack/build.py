@@ -1,0 +1,196 @@
+"""A stack made from a task file: taught, kept in the run folder, and read back from there."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from underdog import models, runs
+from underdog.errors import UnderdogError
+from underdog.knowledge.store import Store
+from underdog.progress import Progress, Silent
+from underdog.recipes.labels import default_loss, default_scoring
+from underdog.runs import Run
+from underdog.settings import Settings
+from underdog.systems.stack import files
+from underdog.systems.stack.adapters import Bank
+from underdog.systems.stack.answerer import Seat, StackAnswerer
+from underdog.systems.stack.chain import Chain
+from underdog.systems.stack.lessons import Workshop
+from underdog.systems.stack.reading import Base
+from underdog.systems.stack.teaching import train_steps
+from underdog.systems.stack.texts import collect_steps
+from underdog.task.splits import Splits
+from underdog.task.stack import Stack, Step
+from underdog.task.task import Task
+from underdog.training.plan import Plan
+
+FILE = "stack.json"
+EPOCHS, RATE = 3, 5e-4
+"""Of an adapter, where neither stack nor task file says."""
+
+
+def build_stack(
+    task: Task,
+    splits: Splits,
+    stack: Stack,
+    run: Run,
+    *,
+    settings: Settings,
+    seed: int = 0,
+    progress: Progress | None = None,
+    store: Store | None = None,
+) -> StackAnswerer:
+    """Return a stack that has learnt the task, training what is not finished in the run folder.
+
+    `train_stack` gives its folder, which `load_stack` reads again. `store` is where what the teacher
+    says is kept (by default the task's own); nobody is asked: see `texts.record_steps`. Raises TaskError where nothing is
+    recorded, or no item is left to learn from; TrainingDiverged, OutOfMemory or Interrupted as training does.
+    """
+    progress = progress or Silent()
+    folder = train_stack(task, splits, stack, run, settings=settings, seed=seed, progress=progress, store=store)
+    return load_stack(folder, settings, progress=progress)
+
+
+def train_stack(
+    task: Task,
+    splits: Splits,
+    stack: Stack,
+    run: Run,
+    *,
+    settings: Settings,
+    seed: int = 0,
+    progress: Progress | None = None,
+    store: Store | None = None,
+) -> Path:
+    """Train a stack's steps on the train split and return its folder in `stacks`, named by what it consists of."""
+    fixed = task.labels is not None
+    texts = collect_steps(task, stack, splits.train, store=store, test_grams=splits.test.question_grams())
+    shop = Workshop(
+        stack=stack,
+        chain=chain_of(task, stack),
+        examples=splits.train,
+        texts=texts,
+        plan=plan_of(task, stack, seed),
+        run=run,
+        settings=settings,
+        start=stack.model or task.spec.students.start,
+        scoring=task.spec.scoring or default_scoring(fixed),
+        loss="text" if task.spec.kind == "generate" else default_loss(fixed),
+        progress=progress or Silent(),
+    )
+    adapters = train_steps(shop)
+    what = _description(task, shop)
+    steps = [
+        {"base": shop.base_of(number), "base_identity": shop.identity(shop.base_of(number)), "adapter": adapter.name}
+        for number, adapter in enumerate(adapters)
+    ]
+    name = runs.fingerprint(what | {"steps": steps})
+    folder = run.folder / "stacks" / name
+    for step, adapter in zip(steps, adapters, strict=True):
+        step["adapter"] = os.path.relpath(adapter, folder)
+    notes = [*texts.notes, *shop.notes]
+    selected = [one.model_dump(mode="json") for one in texts.selected]
+    about = {"task": _task_file(task), "seed": seed, "notes": notes, "selected": selected, "commit": runs.commit()}
+    runs.write_json(folder / FILE, what | {"steps": steps} | about)
+    return folder
+
+
+def chain_of(task: Task, stack: Stack) -> Chain:
+    """The stack's steps for this task. A preset's answer may be as long as the task's answers."""
+    steps = stack.chain
+    if isinstance(stack.steps, str):
+        steps = (*steps[:-1], steps[-1].model_copy(update={"max_tokens": task.spec.max_new_tokens}))
+    return Chain(steps, lists_choices="choices" not in task.template.names)
+
+
+def plan_of(task: Task, stack: Stack, seed: int) -> Plan:
+    """How each adapter is trained."""
+    training = task.spec.training
+    return Plan(
+        epochs=stack.epochs or training.epochs or EPOCHS,
+        learning_rate=stack.learning_rate or training.learning_rate or RATE,
+        batch_size=training.batch_size,
+        tokens_per_batch=training.tokens_per_batch,
+        warmup=training.warmup,
+        weight_decay=training.weight_decay,
+        clip=training.clip,
+        precision=training.precision,
+        seed=seed,
+    )
+
+
+def load_stack(
+    folder: Path, settings: Settings, *, progress: Progress | None = None, tokens_per_batch: int | None = None
+) -> StackAnswerer:
+    """Read a stack's folder: each base once, and the adapters put on it. Raises AdapterRefused or ModelUnavailable."""
+    kept = read_stack(folder)
+    chain = Chain(tuple(Step.model_validate(step) for step in kept["chain"]), kept["lists_choices"])
+    places: dict[str, list[Any]] = {}
+    seats = []
+    for step in kept["steps"]:
+        adapters = places.setdefault(step["base"], [])
+        seats.append(Seat(step["base"], len(adapters)))
+        adapters.append(step)
+    bases: dict[str, Base] = {}
+    for base, steps in places.items():
+        identity = models.identity(base, settings)
+        loaded = [files.load_adapter((folder / step["adapter"]).resolve(), base=base, base_identity=identity) for step in steps]
+        lm = models.load(base, settings, progress)
+        bases[base] = Base(lm, Bank(lm, loaded), kept["share_prompt"])
+    return StackAnswerer(
+        kept["name"],
+        chain,
+        seats,
+        bases,
+        scoring=kept["scoring"],
+        precision=kept["precision"],
+        shorten=kept["shorten"],
+        tokens_per_batch=tokens_per_batch,
+        progress=progress,
+    )
+
+
+def read_stack(folder: Path) -> dict[str, Any]:
+    """What a stack's folder says of it."""
+    kept = runs.read_json(folder / FILE)
+    if kept is None:
+        raise UnderdogError(f"{folder}: there is no {FILE} here. Name a stack's folder, such as <run>/stacks/0123456789abcdef.")
+    return kept
+
+
+def find_stack(folder: Path, name: str | None = None) -> Path:
+    """Return a stack's folder, named itself or by the run that holds it; of several in a run the one called `name`."""
+    if (folder / FILE).exists():
+        return folder
+    known = {path.parent: read_stack(path.parent) for path in sorted(folder.glob(f"stacks/*/{FILE}"))}
+    if not known:
+        raise UnderdogError(
+            f"{folder}: there is no stack here. Name a run folder whose task file has a stack among its systems and that "
+            "`underdog find` has worked in, or a stack's own folder (<run>/stacks/...)."
+        )
+    found = [path for path, kept in known.items() if name in (None, path.name, kept["name"])]
+    if len(found) != 1:
+        listed = "\n".join(f"  {path.name}  {kept['name']} (seed {kept['seed']})" for path, kept in known.items())
+        problem = f"holds {len(known)} stacks" if name is None else f"has {len(found)} stacks called {name!r}"
+        raise UnderdogError(f"{folder} {problem}. Choose one with --stack, by its folder's name:\n{listed}")
+    return found[0]
+
+
+def _description(task: Task, shop: Workshop) -> dict[str, Any]:
+    """All of a stack, but for its adapters, that shapes what it answers."""
+    return {
+        "name": shop.stack.name,
+        "chain": [step.model_dump(mode="json") for step in shop.chain.steps],
+        "lists_choices": shop.chain.lists_choices,
+        "share_prompt": shop.stack.share_prompt,
+        "shorten": shop.stack.too_long == "shorten",
+        "scoring": shop.scoring,
+        "precision": shop.plan.precision,
+        "data": task.data_fingerprint,
+        "stack": shop.stack.model_dump(mode="json"),
+    }
+
+
+def _task_file(task: Task) -> str | None:
+    """The task file, where there is one."""
+    return str(Path(task.source.name).resolve()) if task.source.lines else None
