@@ -1,0 +1,1 @@
+"""A frozen LLM, shared by many, and small models beside it that turn its predictions towards a task, and can be swapped."""

@@ -1,0 +1,143 @@
+"""A running process: one frozen LLM, and small models beside it that come and go while it serves."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from underdog.errors import unknown
+from underdog.inference.answerer import ANSWERING_TOKENS, Precision
+from underdog.inference.generation import WRITING, Plan, Written
+from underdog.models import LanguageModel
+from underdog.systems.replaceable import decoding, fingerprints, saved
+from underdog.systems.replaceable.pair import Pair
+from underdog.systems.replaceable.saved import About, Llm
+from underdog.systems.replaceable.small import Small
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A small model that is loaded."""
+
+    small: Small
+    about: About
+    folder: Path
+    seconds: float
+    """That loading it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a text has grown by: the text of one token, or of several that make up a character only together."""
+
+    row: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The LLM's weights, hashed when it began to serve and now."""
+
+    before: str
+    now: str
+
+    @property
+    def unchanged(self) -> bool:
+        return self.before == self.now
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        if self.unchanged:
+            return f"The LLM's weights are unchanged: SHA-256 {self.now[:16]}… before and after."
+        return f"The LLM's weights HAVE CHANGED: SHA-256 {self.before[:16]}… before, {self.now[:16]}… now. Start it anew."
+
+
+class Shared:
+    """One LLM for many. Texts that are being written keep the small model that they began with, whatever is swapped."""
+
+    def __init__(self, llm: LanguageModel, *, precision: Precision = "float32", tokens_per_batch: int | None = None) -> None:
+        """Takes the LLM's fingerprints, about half a second for each gigabyte of weights."""
+        llm.model.eval()
+        self.llm = llm
+        self.known = Llm.of(llm)
+        self._precision: Precision = precision
+        self._tokens_per_batch = tokens_per_batch or ANSWERING_TOKENS[llm.device.type] * WRITING
+        self._live: dict[str, Live] = {}
+
+    @property
+    def live(self) -> Mapping[str, Live]:
+        """Small models by name."""
+        return dict(self._live)
+
+    def swap(self, name: str, folder: Path) -> Live:
+        """Load a small model under a name, in place of the one that had it, if any. One that cannot be loaded changes nothing.
+
+        Raises ModelUnavailable, SmallModelRefused or SmallModelDamaged.
+        """
+        started = perf_counter()
+        small, about = saved.load(folder, self.llm, self.known)
+        self._live[name] = Live(small, about, folder, perf_counter() - started)
+        return self._live[name]
+
+    def drop(self, name: str) -> None:
+        """Forget a small model. Raises UnknownName."""
+        self._of(name)
+        del self._live[name]
+
+    def pair(self, name: str) -> Pair:
+        """The LLM with one small model. Raises UnknownName."""
+        return Pair(self.llm, self._of(name).small, precision=self._precision)
+
+    def write(self, prompts: Sequence[str], plans: Sequence[Plan], names: Sequence[str | None]) -> list[Written]:
+        """Continue every prompt with the small model of its name (None: with the LLM alone), all through one pass of the LLM.
+
+        Raises UnknownName, PromptTooLong, NothingKnown, OutOfMemory.
+        """
+        found = decoding.write(
+            self.llm,
+            self._encoded(prompts),
+            plans,
+            self._smalls(names),
+            tokens_per_batch=self._tokens_per_batch,
+            precision=self._precision,
+        )
+        written = dict(found)
+        return [written[row] for row in range(len(prompts))]
+
+    def stream(self, prompts: Sequence[str], plans: Sequence[Plan], names: Sequence[str | None]) -> Iterator[Piece]:
+        """`write` in one batch, piece by piece; the pieces of a row add up to its text. Refuses before the first piece."""
+        tokens = decoding.stream(self.llm, self._encoded(prompts), plans, self._smalls(names), precision=self._precision)
+        return _pieces(self.llm, tokens, len(prompts))
+
+    def verify(self) -> Verified:
+        """Hash the LLM's weights once more."""
+        return Verified(self.known.weights, fingerprints.of_llm(self.llm))
+
+    def _of(self, name: str) -> Live:
+        if name not in self._live:
+            raise unknown("small model", name, self._live)
+        return self._live[name]
+
+    def _smalls(self, names: Sequence[str | None]) -> list[Small | None]:
+        return [None if name is None else self._of(name).small for name in names]
+
+    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
+        start = self.llm.start_tokens()
+        return [[*start, *tokens] for tokens in self.llm.encode(prompts)]
+
+
+def _pieces(llm: LanguageModel, tokens: Iterator[tuple[int, int]], rows: int) -> Iterator[Piece]:
+    """Text as it grows. Characters of several tokens wait until they are whole, or the text ends."""
+    written: list[list[int]] = [[] for _ in range(rows)]
+    shown = [""] * rows
+    for row, token in tokens:
+        written[row].append(token)
+        text = llm.tokenizer.decode(written[row], skip_special_tokens=True)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(shown[row]):
+            yield Piece(row, text[len(shown[row]) :])
+            shown[row] = text
+    for row, before in enumerate(shown):
+        rest = llm.tokenizer.decode(written[row], skip_special_tokens=True)[len(before) :]
+        if rest:
+            yield Piece(row, rest)
