@@ -214,6 +214,31 @@ def test_decoding_a_batch_of_unlike_prompts_equals_each_alone(model):
     assert len({tuple(text[11:].tolist()) for text in together}) == 3, "the prompts must matter"
 
 
+def test_padding_in_the_middle_of_what_is_cached_changes_nothing(model):
+    """Rows that follow beginnings of unlike length, themselves padded, and go on token by token: as when a prompt is kept."""
+    rows = [texts(1, 20, seed=seed)[0] for seed in range(3)]
+    begun, more = [3, 9, 6], [7, 2, 5]
+    cache, held, found = DynamicCache(), torch.zeros(3, 0, dtype=torch.bool), []
+    steps = [(list(zip([0] * 3, begun, strict=True)), 9), ([(a, a + b) for a, b in zip(begun, more, strict=True)], 7)]
+    steps += [([(a + b + step, a + b + step + 1) for a, b in zip(begun, more, strict=True)], 1) for step in range(4)]
+    for spans, width in steps:
+        tokens, new = torch.zeros(3, width, dtype=torch.long), torch.zeros(3, width, dtype=torch.bool)
+        for index, (start, stop) in enumerate(spans):
+            tokens[index, width - (stop - start) :], new[index, width - (stop - start) :] = rows[index][start:stop], True
+        used = held.shape[1]
+        held = torch.cat([held, new], 1)
+        places = torch.arange(used + width)
+        here = places[used:, None]
+        visible = ((held[:, None] & (places <= here)) | (places == here))[:, None]
+        positions = (held.cumsum(1) - 1).clamp(min=0)[:, used:]
+        with torch.no_grad():
+            found.append(model(tokens, attention_mask=visible, position_ids=positions, past_key_values=cache).logits[:, -1])
+    for index, row in enumerate(rows):
+        alone = logits(model, row[None])[0]
+        ends = [begun[index] - 1, *(begun[index] + more[index] - 1 + step for step in range(5))]
+        torch.testing.assert_close(torch.stack([step[index] for step in found]), alone[ends], **NEAR)
+
+
 def test_beams_reorder_the_cache(model):
     more = {"max_new_tokens": 8, "num_beams": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     assert model.generate(texts(2, 5), **more).tolist() == model.generate(texts(2, 5), use_cache=False, **more).tolist()

@@ -55,8 +55,8 @@ def locate(count: int, past: int, positions: Tensor | None, mask: Tensor | None,
     """Tell where `count` new tokens stand after `past` cached ones.
 
     `mask` is [B, past + count] with 0 at padding, or [B, 1, count, past + count] of bool. Where no positions are given, they
-    count the tokens that such a mask [B, past + count] leaves. The cached tokens of a row are
-    taken to stand at consecutive positions that end right before the row's first new token, as in texts padded on the left.
+    count the tokens that such a mask [B, past + count] leaves. What is cached is one text a row, from position 0 on, with
+    padding anywhere; without a mask, one that ends right before the first new token.
     Raises PromptTooLong beyond `longest` positions.
     """
     ordinary = torch.arange(past, past + count, device=device)[None]
@@ -73,9 +73,13 @@ def locate(count: int, past: int, positions: Tensor | None, mask: Tensor | None,
         )
     if mask is None and bool((positions == ordinary).all()):
         return Places(past, count, ordinary)
-    cached = torch.arange(-past, 0, device=device) + positions[:, :1]
-    earlier = torch.cat([cached, positions], 1)
     visible = _visible(mask, past, count, device)
+    if mask is None:
+        cached = torch.arange(-past, 0, device=device) + positions[:, :1]
+    else:
+        cached = visible[:, :, :past].any(1).long().cumsum(1) - 1
+        cached = cached.expand(max(len(cached), len(positions)), past)
+    earlier = torch.cat([cached, positions.expand(len(cached), count)], 1)
     visible = visible & (earlier >= 0)[:, None] & (earlier[:, None] <= positions[:, :, None])
     return Places(past, count, positions, earlier, visible)
 
