@@ -35,13 +35,14 @@ def ways(find: Finder) -> Found:
             {"kind": "rationales", "name": "shuffled", "select": ["run_on", "teacher_wrong"], "shuffled": True, "weight": 0.1},
             {"kind": "rationales", "name": "likeliest", "one_per_question": "likelihood", "weight": 0.1},
         ],
-        contrasts=[["cleaned", "shuffled"]],
+        contrasts=[["cleaned", "shuffled"], ["raw", "plain"], ["cleaned", "shuffled"]],
         goal={"seeds": 1, "every_recipe": True},
     )
 
 
 def test_every_way_is_measured_and_compared_with_the_answers_alone(ways: Found) -> None:
     pairs = {(one.way, one.against): one.comparison for one in ways.verdict.contrasts}
+    assert len(pairs) == len(ways.verdict.contrasts), "each once, also where the task file names one that is made anyway"
     plain = "plain · full"
     taught = ["its answers · full", "raw · full", "cleaned · full", "shuffled · full", "likeliest · full"]
     assert list(pairs) == [

@@ -44,7 +44,17 @@ def _by_shape(measured: Sequence[Measured]) -> list[list[Measured]]:
     return list(teams.values())
 
 
-def _pairs(team: Sequence[Measured], measured: Sequence[Measured], named: Sequence[tuple[str, str]]) -> Iterator[Pair]:
+def _pairs(team: Sequence[Measured], measured: Sequence[Measured], named: Sequence[tuple[str, str]]) -> list[Pair]:
+    """Every pair once: to count one twice would make the correction too strict."""
+    pairs: list[Pair] = []
+    for one, other in [*_against_plain(team, measured), *_named(team, named)]:
+        if not any({id(one), id(other)} == {id(first), id(second)} for first, second in pairs):
+            pairs.append((one, other))
+    return pairs
+
+
+def _against_plain(team: Sequence[Measured], measured: Sequence[Measured]) -> Iterator[Pair]:
+    """All others of this size, and the controls, against the gold answers alone."""
     plain = [one for one in team if _is_plain(_candidate(one))]
     if plain:
         shape = _candidate(plain[0]).shape
@@ -53,6 +63,10 @@ def _pairs(team: Sequence[Measured], measured: Sequence[Measured], named: Sequen
         for one in [*untaught, *team]:
             if one is not plain[0] and len(team) > 1:
                 yield one, plain[0]
+
+
+def _named(team: Sequence[Measured], named: Sequence[tuple[str, str]]) -> Iterator[Pair]:
+    """The pairs that the task file names, of one tuning each."""
     for first, second in named:
         for one in team:
             for other in team:
