@@ -252,7 +252,7 @@ class _Fitting:
             f"{self.what}: the {found} at step {step} of {self.total} (epoch {epoch + 1}), on examples "
             f"{', '.join(map(self.lessons.id, indices[:5]))}{' …' if len(indices) > 5 else ''}. "
             f"Lower training.learning_rate (it is {self.plan.learning_rate:g}){precision}, "
-            "and start again; finished trials are kept."
+            "and start again; what is finished is kept."
         )
 
 
