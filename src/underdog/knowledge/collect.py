@@ -29,7 +29,8 @@ class Knowledge:
     weights: Mapping[str, float]
     notes: tuple[str, ...] = ()
     answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The teachers' own answers, which may be wrong, by teacher and item; of those only that did not see the gold one."""
+    """The teachers' own answers, which may be wrong, by teacher and item; of those only that did not see the gold one. Of
+    several samples, that which most of them gave."""
 
     samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names under which the rationales of a teacher with several samples stand."""
@@ -86,8 +87,8 @@ def _knowledge(task: Task, written: Mapping[str, tuple[Voices, float]], notes: S
             rationales[called] = {id: rationale for id, rationale in voice.items() if rationale.text}
             weights[called] = weight / len(voices)
             own = {id: said.answer for id, said in voice.items() if isinstance(said, FreeRationale) and said.answer is not None}
-            if own:
-                answers[called] = own
+            if own and number == 1:
+                answers[name] = own
     several = {name: len(voices) for name, (voices, _) in written.items() if len(voices) > 1}
     samples = {name: tuple(_called(name, number) for number in range(1, count + 1)) for name, count in several.items()}
     return Knowledge(rationales, weights, tuple(notes), answers, samples)

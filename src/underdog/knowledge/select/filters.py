@@ -25,7 +25,9 @@ class Stage:
     questions: Sequence[str]
     """Prompts of all training items."""
     answers: Mapping[str, Mapping[str, str]]
-    """Teachers' own answers, by teacher and item."""
+    """Teachers' own answers, by teacher and item; each further sample of a teacher counts as one more."""
+    votes: Mapping[str, Mapping[str, str]]
+    """The same without further samples: each teacher's one answer."""
     test_grams: frozenset[bytes]
 
     @cached_property
@@ -98,7 +100,7 @@ def leaks(text: str, example: Example, stage: Stage) -> str | None:
 
 def disagree(text: str, example: Example, stage: Stage) -> str | None:
     """Teachers that gave no answer of their own do not count."""
-    said = [own[example.id] for own in stage.answers.values() if example.id in own]
+    said = [own[example.id] for own in stage.votes.values() if example.id in own]
     return text if all(_same(said[0], other) for other in said[1:]) else None
 
 

@@ -59,7 +59,8 @@ def select(
 ) -> Selection:
     """Put every teacher's texts through the filters, in the order of `FILTERS`, whatever order they are named in.
 
-    `answers` are teachers' own answers by teacher and item; those that stand in free rationales are known already.
+    `answers` are teachers' own answers by teacher and item; those that stand in free rationales are known already. Rationales
+    that stand under another name than their teacher's are further samples of it.
     `test_grams` is what `splits.test.question_grams()` returns. Texts of items that are none of the examples are left out.
     Raises UnknownName for a filter that does not exist, TaskError where nothing is left of a teacher's texts.
     """
@@ -67,6 +68,8 @@ def select(
         if name not in APPLY:
             raise unknown("filter", name, APPLY)
     own = own_answers(rationales, answers or {})
+    further = {name for name, by_item in rationales.items() if any(one.teacher != name for one in by_item.values())}
+    votes = {name: said for name, said in own.items() if name not in further}
     questions = [example.question.prompt for example in examples]
     kept: dict[str, Mapping[str, Rationale]] = {}
     summaries: list[Selected] = []
@@ -75,7 +78,7 @@ def select(
         texts = {id: by_item[id].text for id in known}
         of_teacher: list[Selected] = []
         for name in sorted(set(filters), key=tuple(APPLY).index):
-            stage = Stage(teacher, texts, questions, own, test_grams)
+            stage = Stage(teacher, texts, questions, own, votes, test_grams)
             texts, summary = _through(name, stage, known)
             of_teacher.append(summary)
         if known and not texts:

@@ -112,6 +112,20 @@ def test_where_teachers_disagree_all_their_texts_of_the_item_go() -> None:
     assert {name: set(by_item) for name, by_item in left.items()} == {name: {"1", "3", "4"} for name in reasons}
 
 
+def test_samples_of_one_teacher_are_wrong_each_for_itself_and_disagree_with_nobody() -> None:
+    items = [example(id) for id in "12"]
+    said = {"big": ("fish", "birds"), "big #2": ("birds", "birds"), "other": ("fish", "fish")}
+    teachers = {name: name.removesuffix(" #2") for name in said}
+    reasons = {name: {id: free(id, teachers[name], own) for id, own in zip("12", both, strict=True)} for name, both in said.items()}
+    for answers in ({}, {"big": {"1": "fish", "2": "birds"}}):
+        left = select(reasons, items, ["disagree"], answers=answers).rationales
+        assert {name: set(by_item) for name, by_item in left.items()} == {name: {"1"} for name in said}
+    del reasons["other"]["2"]
+    reasons["big #2"]["2"] = free("2", "big", "fish")
+    left = select(reasons, items, ["teacher_wrong"]).rationales
+    assert {name: set(by_item) for name, by_item in left.items()} == {"big": {"1"}, "big #2": {"2"}, "other": {"1"}}
+
+
 def test_filters_run_in_their_own_order_whatever_order_they_are_named_in() -> None:
     texts = {"1": "sierp\nFish swim here. So, the answer is (b)\nQuestion: What", "2": GOOD, "3": "Fish can swim too. Or"}
     for filters in (CLEAN, CLEAN[::-1]):
