@@ -1,0 +1,103 @@
+"""A system from its file: models loaded, servers asked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os.path import normpath
+from pathlib import Path
+
+from underdog import models
+from underdog.answering import Answerer, Footprint
+from underdog.errors import ModelUnavailable, UnderdogError
+from underdog.inference.answerer import ModelAnswerer
+from underdog.models import LanguageModel
+from underdog.progress import Progress, Silent
+from underdog.settings import Settings
+from underdog.systems.together.plans import ModelPlan, RemotePlan, SystemFile, build
+from underdog.systems.together.speaking import Speaker
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.generating import LocalWriter
+from underdog.teachers.remote import RemoteWriter, key_of
+from underdog.teachers.remote_answers import RemoteAnswerer
+from underdog.teachers.writing import Writer
+
+FILE = "system.json"
+
+
+class NamedModel(ModelAnswerer):
+    """A model under the name that a system gives it."""
+
+    def __init__(self, plan: ModelPlan, lm: LanguageModel, progress: Progress) -> None:
+        super().__init__(
+            lm, scoring=plan.scoring, prefix=plan.prefix, precision=plan.precision, max_new_tokens=plan.max_new_tokens,
+            first_line_only=plan.first_line_only, progress=progress,
+        )  # fmt: skip
+        self._name = plan.name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+
+@dataclass
+class FreshParts:
+    """Loads models and asks servers; implements `plans.Parts`."""
+
+    settings: Settings
+    folder: Path
+    """Where relative model folders start."""
+    progress: Progress = field(default_factory=Silent)
+    remote: Callable[[RemoteTeacher], Writer] | None = None
+    """Makes what asks a server. None: it is asked directly, which a teacher with a cap on spending is refused."""
+    _models: dict[str, LanguageModel] = field(default_factory=dict, init=False)
+    _answerers: dict[ModelPlan | RemotePlan, Answerer] = field(default_factory=dict, init=False)
+
+    def answerer(self, plan: ModelPlan | RemotePlan) -> Answerer:
+        if plan not in self._answerers:
+            self._answerers[plan] = self._new(plan)
+        return self._answerers[plan]
+
+    def speaker(self, plan: ModelPlan | RemotePlan) -> Speaker:
+        if isinstance(plan, RemotePlan):
+            size = plan.teacher.parameters or 0
+            writer = self._writer(plan.teacher)
+            return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0))
+        lm = self._loaded(plan)
+        return Speaker(plan.name, plan.identity, "", LocalWriter(lm), lm.footprint())
+
+    def _new(self, plan: ModelPlan | RemotePlan) -> Answerer:
+        if isinstance(plan, RemotePlan):
+            writer = self._writer(plan.teacher)
+            return RemoteAnswerer(plan.teacher, writer, max_new_tokens=plan.max_new_tokens, progress=self.progress)
+        return NamedModel(plan, self._loaded(plan), self.progress)
+
+    def _loaded(self, plan: ModelPlan) -> LanguageModel:
+        if plan.identity not in self._models:
+            self._models[plan.identity] = models.load(self._place(plan.model), self.settings, self.progress)
+        return self._models[plan.identity]
+
+    def _place(self, model: str) -> str:
+        inside = Path(normpath(self.folder / model))
+        return str(inside) if (inside / "config.json").exists() else model
+
+    def _writer(self, teacher: RemoteTeacher) -> Writer:
+        if self.remote is not None:
+            return self.remote(teacher)
+        if teacher.cap_usd is not None:
+            raise UnderdogError(
+                f"teacher {teacher.name!r} has a cap on spending, which is reckoned in a knowledge store, and none was given. "
+                "Pass `remote`, which makes what asks the server, or take `cap_usd` out of the system's file."
+            )
+        return RemoteWriter(teacher, key_of(teacher, self.settings.environ))
+
+
+def open_system(
+    folder: Path, settings: Settings, progress: Progress | None = None, remote: Callable[[RemoteTeacher], Writer] | None = None
+) -> Answerer:
+    """Return the system whose `system.json` lies in a folder. Raises ModelUnavailable where there is none."""
+    path = folder / FILE
+    if not path.exists():
+        raise ModelUnavailable(
+            f"{folder} holds no {FILE}, so it is no system of several models. Name a folder below `systems` in a run's folder."
+        )
+    plan = SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system
+    return build(plan, FreshParts(settings, folder, progress or Silent(), remote))
