@@ -15,7 +15,7 @@ from underdog.teachers.spending import NOTHING, Tokens
 from underdog.teachers.writing import Request
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, APIStatusError
+    from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 PASSING_STATUSES = (408, 409, 425, 429)
 """4xx that another attempt may mend; all 5xx may be mended too."""
@@ -62,16 +62,20 @@ class _Choice(BaseModel):
     finish_reason: str | None = None
 
 
-class _Usage(BaseModel):
+class Usage(BaseModel):
     prompt_tokens: Annotated[int, Field(ge=0)]
     completion_tokens: Annotated[int, Field(ge=0)]
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(self.prompt_tokens, self.completion_tokens)
 
 
 class _Completion(BaseModel):
     """The part of a chat completion that is used."""
 
     choices: Annotated[list[_Choice], Field(min_length=1)]
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 class Chat:
@@ -106,8 +110,7 @@ class Chat:
         limit = self._limit
         try:
             async with asyncio.timeout(self._teacher.timeout_s):
-                reply = await self._client.chat.completions.with_raw_response.create(**self._arguments(request, limit))
-                text = reply.text
+                text = await self._send(self._client, request, limit)
         except TimeoutError:
             raise Passing(f"no reply within {self._teacher.timeout_s:g} s", tokens=None) from None
         except APIStatusError as error:
@@ -117,6 +120,11 @@ class Chat:
         except APIConnectionError as error:
             raise self._broken(error) from None
         return self._read(text)
+
+    async def _send(self, client: "AsyncOpenAI", request: Request, limit: str) -> str:
+        """Send the call, with `limit` as its field for the most tokens; returns the reply's body."""
+        reply = await client.chat.completions.with_raw_response.create(**self._arguments(request, limit))
+        return reply.text
 
     def _arguments(self, request: Request, limit: str) -> dict[str, Any]:
         sampling = request.sampling
@@ -189,7 +197,7 @@ class Chat:
             raise Passing(f"{what}: {self._quoted(text)}", tokens=None) from None
         self._has_answered = True
         choice, usage = completion.choices[0], completion.usage
-        tokens = Tokens(usage.prompt_tokens, usage.completion_tokens) if usage else None
+        tokens = usage.tokens if usage else None
         words = (choice.message.content or "").strip()
         if not words:
             raise Empty(f"empty text: finished with {choice.finish_reason!r}", tokens=tokens)

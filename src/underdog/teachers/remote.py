@@ -55,12 +55,14 @@ class RemoteWriter:
         clock: Callable[[], float] = monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         http_client: Any = None,
+        connect: type[Chat] = Chat,
     ) -> None:
-        """`key` is what `key_of` found. The other arguments are for tests: randomness, clocks, and the HTTP client."""
+        """`key` is what `key_of` found, `connect` the kind of call that is made. The other arguments are for tests: randomness,
+        clocks, and the HTTP client."""
         self.teacher = teacher
         self._key, self._budget, self._backoff = key, budget or Unlimited(), backoff
         self._draw, self._sleep, self._clock, self._now = draw or random.Random(), sleep, clock, now
-        self._http_client = http_client
+        self._http_client, self._connect = http_client, connect
         self._stop: TeacherUnavailable | None = None
         self._resting: set[asyncio.Future[None]] = set()
         self._failed_in_a_row = 0
@@ -82,7 +84,7 @@ class RemoteWriter:
 
     async def _outcomes(self, requests: Sequence[Request]) -> AsyncGenerator[Outcome, None]:
         waiting, running = deque(requests), set[asyncio.Task[Ended]]()
-        chat = Chat(self.teacher, self._key, now=self._now, http_client=self._http_client)
+        chat = self._connect(self.teacher, self._key, now=self._now, http_client=self._http_client)
         try:
             while running or (waiting and self._stop is None):
                 self._start(chat, waiting, running)
