@@ -63,7 +63,8 @@ def forest(verdict: Verdict) -> dict[str, Any] | None:
 
 def _widest(shown: list[Contrast]) -> float:
     """Half the axis in points: wide enough for all whose difference is not many times that of the others."""
-    reach = sorted(100 * max(abs(one.comparison.difference.low), abs(one.comparison.difference.high)) for one in shown)
+    bounds = [(one.comparison.difference.low, one.comparison.difference.high) for one in shown]
+    reach = sorted(100 * max(map(abs, pair)) for pair in bounds if any(pair)) or [1.0]  # alike in every answer: any axis will do
     within = [each for each in reach if each <= FAR * reach[(len(reach) - 1) // 2]]
     return 1.08 * within[-1]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from underdog.errors import TaskError
 from underdog.knowledge.collect import Knowledge
 from underdog.knowledge.select.choose import choose_one
 from underdog.knowledge.select.likelihood import mean_log_probabilities
@@ -83,6 +84,12 @@ def _selected(bench: Workbench, recipe: Rationales, examples: Sequence[Example])
         rationales = _one_each(bench, recipe, rationales, examples)
     if recipe.shuffled:
         rationales = shuffle(rationales, bench.task.spec.seed)
+    if not any(example.id in by_item for by_item in rationales.values() for example in examples):
+        raise TaskError(
+            f"recipe {recipe.name or recipe.kind!r}: what {', '.join(rationales)} said holds no reason for any of the "
+            f"{len(examples)} training items, so nothing but the answers would be learnt. Look at what was said, "
+            "ask in another way, or leave the recipe out."
+        )
     return rationales, selected
 
 
