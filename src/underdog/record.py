@@ -11,7 +11,8 @@ from rich.text import Text
 from underdog.errors import NoStore, SpendingCapReached, TaskError, TeacherUnavailable, unknown
 from underdog.inference.memory import prepare_process
 from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revision_of, store_address
-from underdog.knowledge.recording import Estimate, Recorded, estimate, record, remote_writer
+from underdog.knowledge.estimate import Estimate, estimate
+from underdog.knowledge.recording import Recorded, record, remote_writer
 from underdog.knowledge.store import Store
 from underdog.progress import Progress
 from underdog.task.examples import Example
@@ -62,7 +63,7 @@ def estimate_teachers(task: Task, progress: Progress, *, teacher: str | None = N
             store = stack.enter_context(Store.open(store_address(task), create=False))
         except NoStore:
             store = None
-        return [_estimate(one, _requests(task, one, train, progress), store) for one in teachers]
+        return [estimate([request for _, request in _requests(task, one, train, progress)], store, one) for one in teachers]
 
 
 def chosen_teachers(task: Task, name: str | None) -> Sequence[AskedTeacher]:
@@ -100,17 +101,6 @@ def _writer(task: Task, teacher: AskedTeacher, store: Store, progress: Progress,
 def _requests(task: Task, teacher: AskedTeacher, train: Sequence[Example], progress: Progress) -> Requests:
     progress.say(f"Writing the prompts for {teacher.name}")
     return requests_for(task, teacher, train, revision=revision_of(task, teacher), seed=task.spec.seed)
-
-
-def _estimate(teacher: AskedTeacher, requests: Requests, store: Store | None) -> Estimate:
-    remote = teacher if isinstance(teacher, RemoteTeacher) else None
-    return estimate(
-        [request for _, request in requests],
-        store,
-        remote and remote.prices,
-        teacher=teacher.name,
-        cap_usd=remote and remote.cap_usd,
-    )
 
 
 def estimate_table(estimates: Sequence[Estimate]) -> Table:

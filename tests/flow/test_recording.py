@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,7 +18,8 @@ from flow.planted import Recorder, in_another_process, label_rows, load, write_t
 from underdog.answering import Question
 from underdog.cli import app
 from underdog.errors import DiskFull, MissingKey, NoStore, SpendingCapReached
-from underdog.knowledge.recording import estimate, record, remote_writer
+from underdog.knowledge.estimate import estimate
+from underdog.knowledge.recording import record, remote_writer
 from underdog.knowledge.store import Store
 from underdog.settings import Settings
 from underdog.task.examples import Example
@@ -143,6 +145,22 @@ def test_the_cap_holds_over_runs_and_the_work_goes_on_when_it_is_raised(path: Pa
     assert max(Counter(server.served).values()) == 1 and len(set(server.served)) == 80
 
 
+def test_one_model_at_two_servers_has_an_account_at_each(path: Path) -> None:
+    settings = Settings(cache=path.parent)
+    most = estimate([wanted(1)[0][1]], None, teacher("http://localhost/v1")).usd
+    assert most is not None
+    with FaultyServer() as dear, FaultyServer() as other, Store.open(path) as store:
+        for server, count in ((dear, 10), (other, 20)):
+            requests = [(example, replace(request, revision=server.url)) for example, request in wanted(count)]
+            cap = count * PAID + most
+            writer = remote_writer(teacher(server.url, cap_usd=cap), store, settings, QUICK)
+            done = record(requests, writer, store, Recorder(), teacher="big", task=None, mode="free")
+            assert done.asked == count
+            found = estimate([request for _, request in requests], store, teacher(server.url, cap_usd=cap))
+            assert found.spent_usd == pytest.approx(count * PAID)
+        assert store.spent("big-model") == pytest.approx(30 * PAID)
+
+
 def record_and_die(url: str, path: Path, after: int) -> None:
     class Killer(Recorder):
         def step(self, what: str, done: int, total: int) -> None:
@@ -217,12 +235,12 @@ def test_the_estimate_counts_what_is_missing_and_bounds_the_cost(path: Path) -> 
     with FaultyServer() as server:
         run(server.url, path, 4)
     with Store.open(path) as store:
-        found = estimate(requests, store, PRICES, teacher="big", cap_usd=2.0)
+        found = estimate(requests, store, teacher(server.url, cap_usd=2.0))
     assert (found.calls, found.kept, found.output_tokens, found.cap_usd) == (6, 4, 120, 2.0)
     assert found.input_tokens == 6 * (len("Why 5?") // 4)
     assert found.usd == pytest.approx(6 * (6 + 256 + 200) / 1e6)
     assert found.spent_usd == pytest.approx(4 * PAID)
-    empty = estimate(requests, None, None, teacher="big")
+    empty = estimate(requests, None, teacher(server.url, prices=None))
     assert (empty.calls, empty.kept, empty.usd, empty.spent_usd) == (10, 0, None, 0.0)
 
 

@@ -1,9 +1,11 @@
 """What calls cost, kept beside the records: money is set aside before a call, so that a cap holds over all processes.
 
-Whoever is killed leaves what was set aside: it may have been spent, so it counts as spent.
+Whoever is killed leaves what was set aside: it may have been spent, so it counts as spent. Each model has an account at each
+server. What records from elsewhere have cost is known by the model alone, and counts at all of its servers.
 """
 
 import math
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -14,18 +16,27 @@ from underdog.knowledge.schema import RESERVATIONS, SPENT
 from underdog.runs import now
 
 
-def spending(connection: Connection, teacher: str) -> Spending:
-    """What the teacher has cost so far."""
-    settled = select(SPENT.c.usd).where(SPENT.c.teacher == teacher).scalar_subquery()
-    open_ = select(func.sum(RESERVATIONS.c.usd)).where(RESERVATIONS.c.teacher == teacher).scalar_subquery()
-    row = connection.execute(select(func.coalesce(settled, 0.0), func.coalesce(open_, 0.0))).one()
-    return Spending(float(row[0]), float(row[1]))
+_AT = " at "
 
 
-def spenders(connection: Connection) -> list[str]:
-    """Every teacher that has cost something, or has money set aside."""
-    either = select(SPENT.c.teacher).union(select(RESERVATIONS.c.teacher)).subquery()
-    return list(connection.execute(select(either.c.teacher).order_by(either.c.teacher)).scalars())
+def account(model: str, url: str) -> str:
+    """Name of a model's account at the server of this address."""
+    return f"{model}{_AT}{urlsplit(url).netloc}"
+
+
+def accounts(connection: Connection) -> dict[str, Spending]:
+    """What has been spent from every account so far, by name."""
+    settled = {name: usd for name, usd in connection.execute(select(SPENT.c.teacher, SPENT.c.usd))}
+    waiting = select(RESERVATIONS.c.teacher, func.sum(RESERVATIONS.c.usd)).group_by(RESERVATIONS.c.teacher)
+    open_ = {name: usd for name, usd in connection.execute(waiting)}
+    return {name: Spending(settled.get(name, 0.0), open_.get(name, 0.0)) for name in sorted({*settled, *open_})}
+
+
+def spending(connection: Connection, name: str) -> Spending:
+    """What counts for an account, or for a model at whatever server."""
+    model = name.rpartition(_AT)[0]
+    found = [spent for other, spent in accounts(connection).items() if other in (name, model) or other.startswith(name + _AT)]
+    return Spending(sum(spent.settled for spent in found), sum(spent.open for spent in found))
 
 
 def reserve(connection: Connection, teacher: str, usd: float, cap: float | None) -> str | None:

@@ -6,19 +6,17 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from underdog import runs
+from underdog.knowledge.ledger import account
 from underdog.knowledge.records import Mode, Record
 from underdog.knowledge.store import Store
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
 from underdog.task.examples import Example
-from underdog.task.teachers import Prices, RemoteTeacher
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.chat import Chat
 from underdog.teachers.remote import RemoteWriter, key_of
 from underdog.teachers.retry import Backoff
-from underdog.teachers.spending import most_tokens, usd
 from underdog.teachers.writing import Failure, Reply, Request, Writer
-
-BYTES_PER_TOKEN = 4
-"""Of English text and the usual tokenizers, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +24,29 @@ class StoreBudget:
     """A teacher's money, reckoned in the store: one cap for all processes and all runs. Implements `spending.Budget`."""
 
     store: Store
-    teacher: str
-    """The model, as the server calls it."""
+    account: str
+    """See `ledger.account`."""
     cap_usd: float | None
 
     def reserve(self, usd: float) -> str | None:
-        return self.store.reserve(self.teacher, usd, self.cap_usd)
+        return self.store.reserve(self.account, usd, self.cap_usd)
 
     def settle(self, reservation: str, usd: float) -> None:
         self.store.settle(reservation, usd)
 
     def standing(self) -> str:
-        spending = self.store.spending(self.teacher)
+        spending = self.store.spending(self.account)
         aside = f" and ${spending.open:.6f} are set aside for calls whose end nobody knows" if spending.open else ""
         cap = "no cap is set" if self.cap_usd is None else f"the cap is ${self.cap_usd:g}"
         return f"${spending.settled:.6f} are spent{aside}, {cap}"
 
 
-def remote_writer(teacher: RemoteTeacher, store: Store, settings: Settings, backoff: Backoff | None = None) -> RemoteWriter:
+def remote_writer(
+    teacher: RemoteTeacher, store: Store, settings: Settings, backoff: Backoff | None = None, *, connect: type[Chat] = Chat
+) -> RemoteWriter:
     """A writer whose spending the store reckons. Raises MissingKey before anything is asked."""
-    budget = StoreBudget(store, teacher.model, teacher.cap_usd) if teacher.prices is not None else None
-    return RemoteWriter(teacher, key_of(teacher, settings.environ), budget, backoff=backoff or Backoff())
+    budget = StoreBudget(store, account(teacher.model, teacher.url), teacher.cap_usd) if teacher.prices is not None else None
+    return RemoteWriter(teacher, key_of(teacher, settings.environ), budget, backoff=backoff or Backoff(), connect=connect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,44 +217,3 @@ class _Tally:
             usd=self.usd,
             seconds=self._clock() - self._started,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What asking would take, before anything is asked."""
-
-    teacher: str
-    calls: int
-    """Still to be made."""
-    kept: int
-    input_tokens: int
-    """About, in all."""
-    output_tokens: int
-    """At most, in all."""
-    usd: float | None
-    """At most; None without prices."""
-    spent_usd: float = 0.0
-    """By earlier runs on the store."""
-    cap_usd: float | None = None
-
-
-def estimate(
-    requests: Sequence[Request], store: Store | None, prices: Prices | None, *, teacher: str, cap_usd: float | None = None
-) -> Estimate:
-    """Reckon what is still to be asked; without a store nothing is kept yet.
-
-    The cost is an upper bound: no tokenizer makes more tokens than the prompts have bytes, and every reply might reach its limit.
-    """
-    distinct = {request.key: request for request in requests}
-    kept = store.get(list(distinct)) if store is not None else {}
-    missing = [request for key, request in distinct.items() if key not in kept]
-    return Estimate(
-        teacher=teacher,
-        calls=len(missing),
-        kept=len(kept),
-        input_tokens=sum(len(request.prompt.encode()) // BYTES_PER_TOKEN for request in missing),
-        output_tokens=sum(request.sampling.max_tokens for request in missing),
-        usd=None if prices is None else sum(usd(most_tokens(request), prices) for request in missing),
-        spent_usd=store.spent(requests[0].teacher) if store is not None and requests else 0.0,
-        cap_usd=cap_usd,
-    )

@@ -159,14 +159,14 @@ class Store:
             ledger.settle(connection, reservation, usd)
 
     def spending(self, teacher: str) -> Spending:
-        """What the teacher has cost over all runs: settled, and set aside."""
+        """What an account (`ledger.account`) or a model has cost over all runs: settled, and set aside."""
         with self._database.reading() as connection:
             return ledger.spending(connection, teacher)
 
     def spending_of_all(self) -> dict[str, Spending]:
-        """What every teacher has cost that costs anything."""
+        """What every account has cost that costs anything, by name."""
         with self._database.reading() as connection:
-            return {teacher: ledger.spending(connection, teacher) for teacher in ledger.spenders(connection)}
+            return ledger.accounts(connection)
 
     def spent(self, teacher: str) -> float:
         """US dollars that the teacher has cost over all runs, what is set aside included."""

@@ -111,10 +111,18 @@ def _asking(spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _remote(spec: TaskSpec) -> Iterator[Problem]:
+    known: dict[tuple[str, str], RemoteTeacher] = {}
     for index, teacher in enumerate(spec.teachers):
         if not isinstance(teacher, RemoteTeacher):
             continue
         place: Place = ("teachers", index)
+        other = known.setdefault((teacher.model, teacher.revision), teacher)
+        if other.url.rstrip("/") != teacher.url.rstrip("/"):
+            yield (
+                (*place, "model"),
+                f"teachers {other.name!r} and {teacher.name!r} are both called {teacher.model!r} by their servers, and what one "
+                "says would be kept as the other's. Give one of them a `revision`; or, if they are one model, name it once.",
+            )
         if teacher.cap_usd is not None and teacher.prices is None:
             yield (
                 (*place, "cap_usd"),

@@ -7,6 +7,7 @@ import pytest
 
 from records import record
 from underdog.errors import UnknownName
+from underdog.knowledge.ledger import account
 from underdog.knowledge.records import Spending
 from underdog.knowledge.store import Store
 
@@ -53,6 +54,23 @@ def test_added_records_cost_what_they_cost_unless_their_calls_were_booked(store:
     assert store.spent("big-7b") == 0.75
     store.add([record(4, usd=8.0)], accounted=True)
     assert store.spent("big-7b") == 0.75
+
+
+def test_each_server_has_its_account_and_what_records_from_elsewhere_cost_counts_at_all(store: Store) -> None:
+    here, there = account("big-7b", "https://here/v1"), account("big-7b", "https://there:8080/v1/")
+    name = store.reserve(here, 0.5, cap=1.0)
+    assert name
+    store.settle(name, 0.5)
+    assert (store.spent(here), store.spent(there), store.spent("big-7b"), store.spent("big")) == (0.5, 0.0, 0.5, 0.0)
+    assert store.reserve(there, 1.0, cap=1.0)
+    store.add([record(1, usd=0.25)])
+    assert (store.spent(here), store.spent(there), store.spent("big-7b")) == (0.75, 1.25, 1.75)
+    assert store.reserve(here, 0.5, cap=1.0) is None and store.reserve(here, 0.25, cap=1.0)
+    assert store.spending_of_all() == {
+        "big-7b": Spending(0.25, 0.0),
+        "big-7b at here": Spending(0.5, 0.25),
+        "big-7b at there:8080": Spending(0.0, 1.0),
+    }
 
 
 def test_a_reservation_is_settled_once(store: Store) -> None:

@@ -48,3 +48,15 @@ def test_samples_of_a_local_teacher_need_a_temperature_too(folder) -> None:
     assert "2 samples of 'big' at temperature 0" in folder.problem(teachers=[big])
     big["ask"]["temperature"] = 0.7
     assert folder.task(teachers=[big]).spec.teacher("big").ask.samples == 2
+
+
+def test_one_name_for_the_models_of_two_servers_is_refused_without_a_revision(folder) -> None:
+    near = {"name": "near", "model": "m", "url": "http://localhost:8080/v1"}
+    problem = folder.problem(teachers=[*remote(), near])
+    assert (
+        "teachers 'far' and 'near' are both called 'm' by their servers, and what one says would be kept as the other's."
+        in problem
+    )
+    assert "Give one of them a `revision`; or, if they are one model, name it once." in problem
+    assert len(folder.task(teachers=[*remote(), near | {"revision": "4 bits"}]).spec.teachers) == 3
+    assert len(folder.task(teachers=[*remote(), near | {"url": "https://example.org/v1/"}]).spec.teachers) == 3
