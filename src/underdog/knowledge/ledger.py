@@ -8,13 +8,12 @@ import math
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from underdog.errors import UnknownName
 from underdog.knowledge.records import Spending
 from underdog.knowledge.schema import RESERVATIONS, SPENT
 from underdog.runs import now
-
 
 _AT = " at "
 
@@ -26,9 +25,9 @@ def account(model: str, url: str) -> str:
 
 def accounts(connection: Connection) -> dict[str, Spending]:
     """What has been spent from every account so far, by name."""
-    settled = {name: usd for name, usd in connection.execute(select(SPENT.c.teacher, SPENT.c.usd))}
+    settled = _by_name(connection, select(SPENT.c.teacher, SPENT.c.usd))
     waiting = select(RESERVATIONS.c.teacher, func.sum(RESERVATIONS.c.usd)).group_by(RESERVATIONS.c.teacher)
-    open_ = {name: usd for name, usd in connection.execute(waiting)}
+    open_ = _by_name(connection, waiting)
     return {name: Spending(settled.get(name, 0.0), open_.get(name, 0.0)) for name in sorted({*settled, *open_})}
 
 
@@ -37,6 +36,10 @@ def spending(connection: Connection, name: str) -> Spending:
     model = name.rpartition(_AT)[0]
     found = [spent for other, spent in accounts(connection).items() if other in (name, model) or other.startswith(name + _AT)]
     return Spending(sum(spent.settled for spent in found), sum(spent.open for spent in found))
+
+
+def _by_name(connection: Connection, query: Select[tuple[str, float]]) -> dict[str, float]:
+    return {row[0]: float(row[1]) for row in connection.execute(query)}
 
 
 def reserve(connection: Connection, teacher: str, usd: float, cap: float | None) -> str | None:
