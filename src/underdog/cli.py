@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from underdog import cli_knowledge
+from underdog import cli_knowledge, cli_pretrain
 from underdog.errors import UnderdogError
 from underdog.settings import Settings
 
@@ -201,6 +201,9 @@ def show(
             "Run `underdog find` on its task again with --run; finished trials are not repeated."
         ) from None
     _show(verdict, run, json)
+
+
+app.command(short_help="Teach a language model a folder of texts.")(cli_pretrain.pretrain)
 
 
 def _find(task_file: Path, run: Path | None, json: bool, dry_run: bool) -> None:

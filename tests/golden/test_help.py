@@ -18,7 +18,7 @@ from flow.planted import label_rows, settings, write_task
 from underdog.cli import app
 
 FOLDER = Path(__file__).parent / "help"
-COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show", "knowledge")
+COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show", "pretrain", "knowledge")
 ON_STORES = tuple(f"knowledge {command}" for command in ("list", "show", "export", "verify", "import"))
 
 

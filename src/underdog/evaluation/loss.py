@@ -27,6 +27,8 @@ from underdog.training.blocks import hidden_states, next_token_log_probabilities
 
 PASSAGE_CHARACTERS = 2_000
 """A passage is what begins within so many characters of a text; passages are what intervals are over."""
+LEAST_PASSAGES = 20
+"""Passages are shorter where a text would have fewer."""
 TOKENS_AT_ONCE = defaultdict(lambda: 32_768, cpu=4_096)
 """Tokens that go through a model together, by kind of device."""
 
@@ -71,7 +73,12 @@ class TextLoss(Config):
 
 
 def measure(scores: TextScores, confidence: float = 0.95, *, seed: int = 0, resamples: int = 2_000) -> TextLoss:
-    """Put a text's scores into figures."""
+    """Put a text's scores into figures. Raises TextTooShort on a single passage: its interval would claim to know."""
+    if len(scores.passages) < 2:
+        raise TextTooShort(
+            f"the held-out text is one passage of {int(scores.characters.sum())} characters, and an interval needs two or more. "
+            "Name a longer text, or choose shorter passages."
+        )
 
     def per(unit: Unit) -> Estimate:
         return bootstrap_statistic(_ratio(scores, unit), len(scores.passages), confidence, seed=seed, resamples=resamples)
@@ -112,13 +119,14 @@ def score_documents(
     stride: int | None = None,
     device: torch.device | None = None,
     tokens_at_once: int | None = None,
-    passage_characters: int = PASSAGE_CHARACTERS,
+    passage_characters: int | None = None,
     progress: Progress | None = None,
     what: str = "held-out text",
 ) -> TextScores:
     """Predict every token of the documents once, in windows of `context` tokens, `stride` apart (by default the context).
 
-    Raises TextTooShort where no document has two tokens, ValueError on a stride not within the context.
+    Passages are of `PASSAGE_CHARACTERS` unless told otherwise, or shorter where the documents are short. Raises TextTooShort
+    where no document has two tokens, ValueError on a stride not within the context.
     """
     stride, device, progress = stride or context, device or torch.device("cpu"), progress or Silent()
     budget = tokens_at_once or TOKENS_AT_ONCE[device.type]
@@ -143,7 +151,9 @@ def score_documents(
     for part, _ in halving(_parts([window.stop - window.start for _, window in windows], budget), score):
         done += len(part)
         progress.step(what, done, len(windows))
-    return _gathered(documents, nats, context, stride, passage_characters)
+    characters = sum(int(document.characters.sum(dtype=np.int64)) for document in documents)
+    length = passage_characters or max(1, min(PASSAGE_CHARACTERS, characters // LEAST_PASSAGES))
+    return _gathered(documents, nats, context, stride, length)
 
 
 def score_text(
@@ -153,7 +163,7 @@ def score_text(
     context: int | None = None,
     stride: int | None = None,
     precision: Precision = "float32",
-    passage_characters: int = PASSAGE_CHARACTERS,
+    passage_characters: int | None = None,
     progress: Progress | None = None,
 ) -> TextScores:
     """Predict named texts with a language model, in windows of its longest context unless told otherwise."""

@@ -12,9 +12,11 @@ from torch import Tensor
 import tiny
 from underdog import models
 from underdog.errors import TextTooShort, UnderdogError
-from underdog.evaluation.documents import Document, documents_of, windows_of
+from underdog.evaluation.documents import Document, documents_of, documents_of_tokens, windows_of
 from underdog.evaluation.loss import difference, measure, predictor, score_documents, score_text
 from underdog.models import LanguageModel
+from underdog.nanofft.token_file import write_tokens
+from underdog.nanofft.tokens import encoder, train_tokenizer
 
 TEXT = "Where is my card? I paid abroad, and the café's exchange rate was wrong — 😀 twice.  Please\n tell me. " * 3
 
@@ -108,6 +110,7 @@ def test_a_model_is_measured_as_by_its_own_logits(tiny_lm: LanguageModel):
     scores = score_text(tiny_lm, {"text": TEXT}, context=tokens.shape[1])
     assert float(scores.nats.sum()) == pytest.approx(nats, rel=1e-5)
     found = measure(scores)
+    assert 20 <= found.bits_per_character.n <= 22, "passages of a short text are short"
     document = documents_of(tiny_lm, {"text": TEXT})[0]
     rest = TEXT[int(document.characters[0]) :]
     assert found.bits_per_character.mean == pytest.approx(nats / np.log(2) / len(rest), rel=1e-5)
@@ -204,6 +207,42 @@ def test_texts_without_two_tokens_are_refused(tiny_lm: LanguageModel):
         score_documents([_plain("a", 1)], _last_token_only, context=10)
     assert str(caught.value) == ("no text has two tokens, so there is nothing to predict. Name a text to measure the loss on.")
     assert isinstance(caught.value, UnderdogError)
+
+
+def test_one_passage_has_no_interval() -> None:
+    scores = score_documents([_plain("a", 40)], _last_token_only, context=10, passage_characters=2000)
+    with pytest.raises(TextTooShort) as caught:
+        measure(scores)
+    assert str(caught.value) == (
+        "the held-out text is one passage of 78 characters, and an interval needs two or more. "
+        "Name a longer text, or choose shorter passages."
+    )
+
+
+def test_a_file_of_tokens_is_measured_as_its_texts_are_but_for_bytes(tmp_path) -> None:
+    """Documents end where their text does: the token that ends each is not predicted."""
+    texts = {"a": "the cat sat on the mat, and the dog. " * 3, "b": "a dog ran to the sea?"}
+    tokenizer = train_tokenizer(texts.values(), 80)
+    file = write_tokens(tmp_path / "x.tokens", iter(texts.items()), encoder(tokenizer), vocabulary=len(tokenizer), end=1)
+    found = score_documents(documents_of_tokens(file, tokenizer.unk_token_id), _last_token_only, context=8, stride=3)
+    lm = LanguageModel("pairs", None, tokenizer)
+    plain = score_documents(documents_of(lm, texts), _last_token_only, context=8, stride=3)
+    assert found.passages == plain.passages
+    assert found.nats.tolist() == plain.nats.tolist()
+    assert found.characters.tolist() == plain.characters.tolist()
+    assert (found.bytes, found.unknown) == (None, 0)
+    assert measure(found).bits_per_character == measure(plain).bits_per_character
+    assert measure(found).bits_per_byte is None
+    with pytest.raises(ValueError, match="the bytes of this text are not known"):
+        difference(found, plain, "byte")
+
+
+def test_text_that_the_tokenizer_does_not_know_is_counted(tmp_path) -> None:
+    tokenizer = train_tokenizer(["the cat sat on the mat"], 80)
+    (document,) = documents_of(LanguageModel("pairs", None, tokenizer), {"x": "the é cat 中 sat"})
+    assert document.unknown == 2
+    assert int(document.characters.sum()) == 15
+    assert int(document.bytes.sum()) == len("the é cat 中 sat".encode())
 
 
 def test_measuring_leaves_the_model_and_its_gradients_alone(tiny_lm: LanguageModel):
