@@ -38,7 +38,7 @@ def spending(connection: Connection, name: str) -> Spending:
     return Spending(sum(spent.settled for spent in found), sum(spent.open for spent in found))
 
 
-def _by_name(connection: Connection, query: Select[tuple[str, float]]) -> dict[str, float]:
+def _by_name(connection: Connection, query: Select[str, float]) -> dict[str, float]:
     return {row[0]: float(row[1]) for row in connection.execute(query)}
 
 
