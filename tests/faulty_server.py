@@ -150,7 +150,9 @@ async def _read(reader: asyncio.StreamReader) -> Call | None:
         return None
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
     wanted = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
-    return Call(wanted["messages"][-1]["content"], wanted, headers, lines[0].split(" ")[1])
+    # A plain completion's prompt may be token numbers.
+    prompt = wanted["messages"][-1]["content"] if "messages" in wanted else json.dumps(wanted["prompt"])
+    return Call(prompt, wanted, headers, lines[0].split(" ")[1])
 
 
 def _completion(say: Say, call: Call) -> str:

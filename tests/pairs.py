@@ -37,10 +37,12 @@ def gemma(folder: Path, **config: Any) -> LanguageModel:
 def nanofft(*, seed: int = 0, **config: Any) -> LanguageModel:
     """A feed-forward-in-time model with random weights, and the tokenizer of the other tiny models."""
     cutter: PreTrainedTokenizerFast = tiny.tokenizer()
-    sizes: dict[str, Any] = {"embedding_size": 24, "hidden_size": 32, "max_position_embeddings": 96, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {
+        "embedding_size": 24, "hidden_size": 32, "max_position_embeddings": 96, "num_hidden_layers": 2, "initializer_range": 0.4,
+    }  # fmt: skip
     settings = NanoFFTConfig(
         vocab_size=len(cutter), eos_token_id=cutter.eos_token_id, pad_token_id=cutter.pad_token_id, mixing_heads=4,
-        initializer_range=0.4, **(sizes | config),
+        **(sizes | config),
     )  # fmt: skip
     torch.set_num_threads(1)
     with torch.random.fork_rng():

@@ -16,23 +16,39 @@ from underdog.systems.replaceable.small import Head, Seen, Small
 class Pair(nn.Module):
     """One LLM that is only ever read, and one small model: the parameters of this module are the small model's alone."""
 
-    def __init__(self, llm: LanguageModel, small: Small, *, seed: str = "0", precision: Precision = "float32") -> None:
-        """`seed` decides which of the LLM's predictions a follower or informed model meets when it reads a text."""
+    def __init__(self, llm: LanguageModel | None, small: Small, *, seed: str = "0", precision: Precision = "float32") -> None:
+        """`seed` decides which of the LLM's predictions a follower or informed model meets when it reads a text.
+
+        Without `llm`, which then is remote, only what was recorded of it can be recalled.
+        """
         super().__init__()
-        llm.model.eval()
+        if llm is not None:
+            llm.model.eval()
         self.llm = llm  # no nn.Module, so that nothing of it is registered here
         self.small = small
         self.seed = seed
-        self._head = head_of(llm)
+        self._head = head_of(llm or small.part)
         self.precision: Precision = precision
 
     @property
     def max_length(self) -> int:
         """Most tokens that both can read."""
-        return min(self.llm.max_length, self.small.part.max_length)
+        own = self.small.part.max_length
+        return own if self.llm is None else min(self.llm.max_length, own)
+
+    @property
+    def rows(self) -> int:
+        """V, the rows of the vocabulary head."""
+        return len((self.llm or self.small.part).head_weight)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.small.parameters()).device
 
     def see(self, tokens: Tensor) -> Seen:
-        """Read tokens [B, T] with the LLM, as far as the small model needs it."""
+        """Read tokens [B, T] with the LLM, as far as the small model needs it. Raises ValueError where it is remote."""
+        if self.llm is None:
+            raise ValueError("this pair's LLM is remote: recall what was recorded of it (`remote.record`)")
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
         with torch.no_grad(), autocast(tokens.device, self.precision):
             hidden = self.llm.hidden(tokens, positions, None)
@@ -42,9 +58,11 @@ class Pair(nn.Module):
         """What `see` made of tokens [B, T] when it was recorded; where nothing is recorded, they are read now."""
         if predicted is None and hidden is None:
             return self.see(tokens)
+        if self.llm is None or hidden is None:
+            return Seen(tokens, predicted)
         with torch.no_grad():
             embeddings = self.llm.embeddings(tokens) if self.small.reads_embeddings else None
-        return Seen(tokens, predicted, None if hidden is None else hidden.to(self.llm.head_weight.dtype), embeddings)
+        return Seen(tokens, None, hidden.to(self.llm.head_weight.dtype), embeddings)
 
     def states(self, seen: Seen) -> Tensor:
         """[B, T, E] hidden states of the small model."""
@@ -76,7 +94,7 @@ class Pair(nn.Module):
             states = self.states(seen)[where]
             hidden = None if seen.hidden is None else seen.hidden[where]
             wanted = targets[where]
-            rows = max(1, KEEP_ELEMENTS // len(self.llm.head_weight))
+            rows = max(1, KEEP_ELEMENTS // self.rows)
             if len(states) <= rows:
                 return self._part(states, hidden, wanted)
             values = []

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
@@ -104,6 +105,14 @@ def about(folder: Path) -> About:
 def load(folder: Path, llm: LanguageModel, known: Llm) -> tuple[Small, About]:
     """Read a small model for this LLM, of which `known` are the fingerprints; nothing of the LLM is touched.
 
+    Raises what `load_for` raises.
+    """
+    return load_for(folder, known, llm, llm.tokenizer, llm.device)
+
+
+def load_for(folder: Path, known: Llm, llm: LanguageModel | None, tokenizer: Any, device: torch.device) -> tuple[Small, About]:
+    """Read a small model for an LLM, or, with None, for a remote one that has this tokenizer.
+
     Raises ModelUnavailable where there is none, SmallModelRefused where it was made for another LLM or tokenizer, and
     SmallModelDamaged, naming the file, where it is not what was written.
     """
@@ -114,7 +123,7 @@ def load(folder: Path, llm: LanguageModel, known: Llm) -> tuple[Small, About]:
     try:
         state = from_bytes(content)
         with models.hollow():
-            small = frame(found.kind, LanguageModel(folder.name, models.from_config(config), llm.tokenizer), llm)
+            small = frame(found.kind, LanguageModel(folder.name, models.from_config(config), tokenizer), llm)
         unexpected = small.load_state_dict(state, strict=False, assign=True).unexpected_keys
         models.tie_tables(small.model)
     except (SafetensorError, ModelUnavailable, RuntimeError) as error:
@@ -122,7 +131,7 @@ def load(folder: Path, llm: LanguageModel, known: Llm) -> tuple[Small, About]:
     bare = [name for name, parameter in small.named_parameters() if parameter.is_meta]
     if unexpected or bare:
         raise SmallModelDamaged(f"{folder / WEIGHTS}: no weights for {bare[:3]}, unknown ones {unexpected[:3]}. {_AGAIN}")
-    return small.to(llm.device).eval(), found
+    return small.to(device).eval(), found
 
 
 _AGAIN = "Train the small model anew, or copy its folder once more."

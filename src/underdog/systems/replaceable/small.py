@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
 from underdog import models
-from underdog.errors import TokenizersDiffer
+from underdog.errors import SmallModelRefused, TokenizersDiffer
 from underdog.models import LanguageModel
 from underdog.systems.replaceable.kinds import Follower, Informed, Kind, Residual
 
@@ -69,6 +69,7 @@ class Small(nn.Module, ABC):
 class FollowerSmall(Small):
     """Reads predictions alone."""
 
+    kind: Follower
     reads_predictions = True
 
     def inputs(self, seen: Seen) -> Tensor:
@@ -83,6 +84,7 @@ class FollowerSmall(Small):
 class InformedSmall(Small):
     """Reads text and predictions."""
 
+    kind: Informed
     reads_predictions = True
 
     def __init__(self, kind: Informed, part: LanguageModel) -> None:
@@ -148,26 +150,31 @@ class SharedTablesSmall(ResidualSmall):
         return head(hidden + (self.gate * self.out(states)).to(hidden.dtype)).float()
 
 
-def join(kind: Kind, part: LanguageModel, llm: LanguageModel) -> Small:
-    """Make a small model out of `part`, which it takes over, for this LLM; of a new join nothing is trained yet.
+def join(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
+    """Make a small model out of `part`, which it takes over, for this LLM (None: a remote one); nothing is trained yet.
 
-    Raises TokenizersDiffer unless both have one vocabulary.
+    Raises TokenizersDiffer unless both have one vocabulary, SmallModelRefused for a residual beside a remote LLM.
     """
-    _check_vocabularies(kind, part, llm)
-    return frame(kind, part, llm).to(llm.device)
+    if llm is not None:
+        _check_vocabularies(kind, part, llm)
+    return frame(kind, part, llm).to((llm or part).device)
 
 
-def frame(kind: Kind, part: LanguageModel, llm: LanguageModel) -> Small:
+def frame(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
     """`join` without its checks, where `part` may have no weights yet."""
+    if isinstance(kind, Residual) and llm is None:
+        raise SmallModelRefused(
+            "kind 'residual' adds to the LLM's own logits and hidden states, which a remote server does not give. "
+            "Allowed beside a remote LLM: follower, informed."
+        )
     match kind:
         case Follower():
             return FollowerSmall(kind, part)
         case Informed():
             return InformedSmall(kind, part)
-        case Residual(tables="own"):
-            return ResidualSmall(kind, part, llm)
-        case Residual():
-            return SharedTablesSmall(kind, part, llm)
+        case Residual(tables=tables):
+            assert llm is not None
+            return (ResidualSmall if tables == "own" else SharedTablesSmall)(kind, part, llm)
         case _:
             assert_never(kind)
 
