@@ -3,15 +3,18 @@
 import random
 import re
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from faulty_server import FaultyServer, Say, refusal
 from flow import planted
 from flow.planted import FIRST, Recorder, label_rows, write_task
 from underdog.errors import MissingKey, TeacherUnavailable
 from underdog.knowledge.store import Store
+from underdog.search.estimate import estimate, plan_table
 
 LABELS = list(FIRST.values())
 
@@ -48,6 +51,29 @@ def test_a_student_beats_a_remote_model_that_is_asked_once(tmp_path: Path) -> No
         assert len(list(store.find(teacher="big-model", mode="free"))) == len(calls)
     report = (found.folder / "report.html").read_text(encoding="utf-8")
     assert "big-model at " in report
+
+
+def test_what_the_reference_may_cost_is_told_before_it_is_asked(tmp_path: Path) -> None:
+    prices = {"usd_per_million_input": 1.0, "usd_per_million_output": 10.0}
+    with FaultyServer(half_right) as server:
+        big = {"name": "big", "model": "big-model", "url": server.url, "ask": None, "prices": prices, "cap_usd": 2.0}
+        task_file = write_task(tmp_path, label_rows(300), teachers=[big], reference="big")
+        task = planted.load(task_file)
+        plan = estimate(task, task.settings, Recorder())
+        assert not server.calls and not (tmp_path / "knowledge.sqlite").exists()
+        planted.find(task_file)
+    (asking,) = plan.asking
+    assert (asking.name, asking.cap_usd) == ("big", 2.0)
+    assert len(server.calls) <= asking.calls < 1.1 * len(server.calls), "equal questions are asked once"
+    read = sum(len(call.prompt.encode()) for call in server.calls) * asking.calls / len(server.calls)
+    assert asking.input_tokens == pytest.approx(read / 4, rel=0.05)
+    assert asking.usd == pytest.approx((read + asking.calls * (256 + 256 * 10)) / 1e6, rel=0.05)
+    told = Console(width=120, record=True, file=StringIO())
+    told.print(plan_table(plan))
+    assert re.search(
+        rf"Asking big: {asking.calls} questions, about [\d,]+ tokens to read, at most about \$0\.\d\d \(its cap is \$2\)\.",
+        told.export_text(),
+    )
 
 
 def test_calls_that_fail_are_tried_again_by_the_next_run(tmp_path: Path) -> None:

@@ -10,17 +10,22 @@ from rich.text import Text
 from underdog.config import Config
 from underdog.evaluation.words import memory, seconds, size
 from underdog.inference.answerer import autocast
+from underdog.knowledge.estimate import BYTES_PER_TOKEN
 from underdog.progress import Progress
 from underdog.recipes.labels import lay_answers
 from underdog.recipes.rationales import add_rationales
 from underdog.runs import Run
 from underdog.search.candidates import Candidate, plan_for, rungs
+from underdog.search.references import ASKED_ITEMS
 from underdog.search.teaching import reasons_of
 from underdog.search.trials import loss_of, scoring_of
-from underdog.search.workbench import Workbench
+from underdog.search.workbench import Workbench, validation_sample
 from underdog.settings import Settings
 from underdog.task.task import Task
+from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.local import precision
+from underdog.teachers.remote_answers import answer_requests
+from underdog.teachers.spending import most_tokens, usd
 from underdog.training.loop import TRAINING_TOKENS
 
 EFFICIENCY = 0.55
@@ -45,6 +50,19 @@ class PlannedTrial(Config):
     """Estimated peak of training: weights, gradients, optimiser, activations."""
 
 
+class PlannedAsking(Config):
+    """A reference behind a server, and what its answers would cost. What the store has already costs nothing."""
+
+    name: str
+    calls: int
+    """Questions of validation (a sample) and test."""
+    input_tokens: int
+    """About, in all."""
+    usd: float | None
+    """At most, as far as the questions of test are like those of validation; None without prices."""
+    cap_usd: float | None
+
+
 class Plan(Config):
     """The plan of a search."""
 
@@ -59,6 +77,7 @@ class Plan(Config):
     trials: tuple[PlannedTrial, ...]
     seconds_at_most: float
     """All trials on validation, and the remaining seeds of the largest as finalist."""
+    asking: tuple[PlannedAsking, ...] = ()
 
 
 def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
@@ -69,6 +88,7 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
     rate = matrix_rate(task)
     trials = tuple(_planned(bench, candidate, rate) for rung in rungs(task, bench.ladder) for candidate in rung)
     confirming = max((trial.seconds for trial in trials), default=0.0) * (task.spec.goal.seeds - 1)
+    remote = [teacher for teacher in map(task.spec.teacher, task.spec.references) if isinstance(teacher, RemoteTeacher)]
     return Plan(
         task=task.name,
         prompt=first.question.prompt + first.question.cue,
@@ -79,6 +99,24 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
         prompt_tokens_max=max(lengths),
         trials=trials,
         seconds_at_most=sum(trial.seconds for trial in trials) + confirming,
+        asking=tuple(_planned_asking(bench, teacher) for teacher in remote),
+    )
+
+
+def _planned_asking(bench: Workbench, teacher: RemoteTeacher) -> PlannedAsking:
+    """Reckoned from a sample of validation: the questions of test stay sealed."""
+    spec = bench.task.spec
+    sample = validation_sample(bench.splits.valid, ASKED_ITEMS, spec.seed)
+    requests = answer_requests(teacher, [example.question for example in sample], spec.max_new_tokens)
+    calls = len(sample) + len(bench.splits.test)
+    read = sum(len(request.prompt.encode()) for request in requests) / BYTES_PER_TOKEN
+    most = sum(usd(most_tokens(request), teacher.prices) for request in requests)
+    return PlannedAsking(
+        name=teacher.name,
+        calls=calls,
+        input_tokens=round(read * calls / len(sample)),
+        usd=None if teacher.prices is None else most * calls / len(sample),
+        cap_usd=teacher.cap_usd,
     )
 
 
@@ -140,4 +178,11 @@ def plan_table(plan: Plan) -> Group:
     lengths = f"{plan.prompt_tokens_mean:.0f} tokens on average, {plan.prompt_tokens_max} at most"
     prompt = f"The first question ({lengths}):\n\n{plan.prompt} [{plan.answer}]"
     most = f"Training takes {seconds(plan.seconds_at_most)} at most; asking the reference comes on top."
+    most += "".join(f"\n{_asking_line(one)}" for one in plan.asking)
     return Group(Text(f"{plan.task}: {sizes}.{removed}\n\n{prompt}\n"), table, Text(f"\n{most}"))
+
+
+def _asking_line(one: PlannedAsking) -> str:
+    cost = "its task file gives no prices" if one.usd is None else f"at most about ${one.usd:.2f}"
+    cap = "" if one.cap_usd is None else f" (its cap is ${one.cap_usd:g})"
+    return f"Asking {one.name}: {one.calls:,} questions, about {one.input_tokens:,} tokens to read, {cost}{cap}."

@@ -23,11 +23,19 @@ def answer_request(teacher: RemoteTeacher, question: Question, max_tokens: int) 
     return Request(teacher.model, teacher.revision, prompt + question.cue, Sampling(max_tokens))
 
 
+def answer_requests(teacher: RemoteTeacher, questions: Sequence[Question], max_new_tokens: int) -> list[Request]:
+    """The questions as they are asked, in order. `max_new_tokens` bounds free answers; for choices the teacher may use as many
+    as `ask.max_tokens`, to think."""
+    thinking = teacher.ask.max_tokens if teacher.ask is not None else CHOICE_TOKENS
+    limits = [thinking if question.choices else max_new_tokens for question in questions]
+    return [answer_request(teacher, *pair) for pair in zip(questions, limits, strict=True)]
+
+
 class RemoteAnswerer:
     """Answers through whatever writes for the teacher; implements `answering.Answerer`."""
 
     def __init__(self, teacher: RemoteTeacher, writer: Writer, *, max_new_tokens: int, progress: Progress | None = None) -> None:
-        """`max_new_tokens` bounds free answers; for choices the teacher may use as many as `ask.max_tokens`, to think."""
+        """`max_new_tokens`: see `answer_requests`."""
         self.teacher, self._writer = teacher, writer
         self._max_new_tokens, self._progress = max_new_tokens, progress or Silent()
 
@@ -40,15 +48,9 @@ class RemoteAnswerer:
         parameters = self.teacher.parameters or 0
         return Footprint(parameters, parameters, 0)
 
-    def requests(self, questions: Sequence[Question]) -> list[Request]:
-        """What is asked, in the questions' order."""
-        thinking = self.teacher.ask.max_tokens if self.teacher.ask is not None else CHOICE_TOKENS
-        limits = [thinking if question.choices else self._max_new_tokens for question in questions]
-        return [answer_request(self.teacher, *pair) for pair in zip(questions, limits, strict=True)]
-
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer every question, in order; equal questions are asked once. Raises what the writer raises."""
-        requests = self.requests(questions)
+        requests = answer_requests(self.teacher, questions, self._max_new_tokens)
         distinct = list(dict.fromkeys(requests))
         said: dict[Request, Reply | Failure] = {}
         for request, outcome in self._writer.write(distinct):
