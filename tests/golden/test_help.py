@@ -18,8 +18,10 @@ from flow.planted import label_rows, settings, write_task
 from underdog.cli import app
 
 FOLDER = Path(__file__).parent / "help"
-COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show", "pretrain", "knowledge")
+COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show", "pretrain", "knowledge", "stack")
 ON_STORES = tuple(f"knowledge {command}" for command in ("list", "show", "export", "verify", "import"))
+ON_STACKS = tuple(f"stack {command}" for command in ("trace", "attribute"))
+GROUPS = {"knowledge": ON_STORES, "stack": ON_STACKS}
 
 
 def file_of(command: str) -> str:
@@ -52,7 +54,7 @@ def plan() -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    **{file_of(command): lambda command=command: page(command) for command in COMMANDS + ON_STORES},
+    **{file_of(command): lambda command=command: page(command) for command in (*COMMANDS, *ON_STORES, *ON_STACKS)},
     "check.json": plan,
 }
 
@@ -66,10 +68,11 @@ def test_what_is_printed_is_word_for_word_what_it_was(name: str) -> None:
 def test_every_command_has_a_page_with_an_example() -> None:
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     assert set(commands) == set(COMMANDS) - {"underdog"}
-    assert {f"knowledge {command}" for command in commands["knowledge"].commands} == set(ON_STORES)
-    for command in (*COMMANDS[1:-1], *ON_STORES):
+    for group, whole in GROUPS.items():
+        assert {f"{group} {command}" for command in commands[group].commands} == set(whole)
+    for command in (*sorted({*COMMANDS} - {"underdog", *GROUPS}), *ON_STORES, *ON_STACKS):
         assert f"Example: underdog {command}" in (FOLDER / file_of(command)).read_text(encoding="utf-8")
-    for group in ("underdog", "knowledge"):
+    for group in ("underdog", *GROUPS):
         assert "..." not in (FOLDER / f"{group}.txt").read_text(encoding="utf-8").partition("Commands:")[2]
 
 

@@ -70,9 +70,7 @@ PRESETS: dict[str, tuple[Step, ...]] = {
         ),
     ),
     "three_steps": (
-        Step(
-            name="keywords", prompt=_QUESTION + "Keywords:", instruction=_KEYWORDS, max_tokens=32, sentences=False
-        ),
+        Step(name="keywords", prompt=_QUESTION + "Keywords:", instruction=_KEYWORDS, max_tokens=32, sentences=False),
         Step(
             name="intermediate",
             prompt=_QUESTION + "Keywords: {keywords}\nThoughts:",
@@ -176,7 +174,10 @@ def _steps(stack: Stack) -> Iterator[tuple[Place, str]]:
                 yield from ((place, text) for text in _field(name, bool(spec or conversion), step.name, names, index))
     for index, name in enumerate(names[:-1]):
         if name not in shown:
-            yield ("steps", index, "name"), f"no step reads what step {name!r} writes. Show {{{name}}} in a later one, or drop it."
+            yield (
+                ("steps", index, "name"),
+                f"no step reads what step {name!r} writes. Show {{{name}}} in a later one, or drop it.",
+            )
     if "question" not in shown:
         yield ("steps", 0, "prompt"), "no step shows {question}: every item would be asked the same. Add it."
     if stack.share_prompt and not shared_lines(chain):

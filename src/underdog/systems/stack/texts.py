@@ -179,7 +179,7 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | 
 def tidy(reply: str, step: Step) -> str:
     """A reply without thoughts between marks and without the step's own label; of a step that writes no sentences one line."""
     text = _THOUGHT.sub("", reply).strip()
-    text = re.sub(rf"^\W*{re.escape(_label(step.name))}\W*:\s*", "", text, flags=re.IGNORECASE).strip()
+    text = re.sub(rf"^\W*{re.escape(_label(step.name))}\W*:[\s*_]*", "", text, flags=re.IGNORECASE).strip()
     return text if step.sentences else text.partition("\n")[0].strip()
 
 
