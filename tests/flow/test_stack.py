@@ -1,0 +1,273 @@
+"""Stacks taught from end to end on a planted rule: the first word decides, and only the first step sees it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flow.planted import FIRST, Recorder, Row, label_rows, load, settings, write_rows, write_task
+from underdog import models
+from underdog.cli import app
+from underdog.errors import AdapterRefused, Interrupted, UnderdogError
+from underdog.evaluation.score import score
+from underdog.runs import Run, read_json, write_json
+from underdog.systems.stack import files
+from underdog.systems.stack.adapters import fresh
+from underdog.systems.stack.answerer import StackAnswerer, count_steps
+from underdog.systems.stack.build import build_stack, find_stack, load_stack, train_stack
+from underdog.task.splits import split
+from underdog.task.stack import Stack, Step
+from underdog.task.task import Task
+
+CHAIN = (
+    Step(name="keywords", prompt="{question}\nKeywords:", max_tokens=6, sentences=False),
+    Step(name="intermediate", prompt="Keywords: {keywords}\nThoughts:", max_tokens=16),
+    Step(name="answer", prompt="Thoughts: {intermediate}\nAnswer:"),
+)
+"""Each step sees what the one before it wrote, and nothing else."""
+TEACHERS = [
+    {"name": "untrained", "model": "MODEL"},
+    {"name": "free", "rationales": "why.jsonl", "field": "why", "saw_answer": False},
+    {"name": "forced", "rationales": "why.jsonl", "field": "why"},
+]
+
+
+def reasons(rows: Sequence[Row]) -> list[Row]:
+    return [{"id": row["id"], "why": f"It begins with {row['text'].split()[0]}. So it is {row['label']}."} for row in rows]
+
+
+def write(folder: Path) -> Path:
+    rows = label_rows(160)
+    write_rows(folder / "why.jsonl", reasons(rows))
+    return write_task(folder, rows, teachers=TEACHERS)
+
+
+def stack(**fields: Any) -> Stack:
+    given = {"teacher": "free", "steps": CHAIN, "rank": 16, "epochs": 16, "learning_rate": 0.02}
+    return Stack.model_validate(given | fields)
+
+
+def build(task: Task, described: Stack, folder: Path, progress: Recorder | None = None) -> StackAnswerer:
+    return build_stack(task, split(task), described, Run(folder), settings=settings(task.folder), progress=progress)
+
+
+def quality(task: Task, answerer: StackAnswerer) -> float:
+    return score(answerer, split(task).valid, "accuracy").quality.mean
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return load(write(tmp_path_factory.mktemp("stack")))
+
+
+@pytest.fixture(scope="module")
+def learnt(task: Task) -> Path:
+    """A run folder with a stack that learnt step by step."""
+    folder = task.folder / "run"
+    build(task, stack(), folder)
+    return folder
+
+
+def test_a_two_step_rule_is_learnt_and_every_step_writes_what_it_was_taught(task: Task, learnt: Path) -> None:
+    answerer = load_stack(find_stack(learnt), settings(task.folder))
+    items = split(task).valid
+    answers = answerer.answer([example.question for example in items])
+    assert [answer.text for answer in answers] == [example.answer for example in items]
+    for example, answer in zip(items, answers, strict=True):
+        first = example.question.prompt.split()[0]
+        assert [trace.text for trace in answer.trace] == [first, f"It begins with {first}.", FIRST[first]]
+    assert [(count.empty, count.at_limit, count.shortened) for count in count_steps(answers)] == [(0, 0, 0)] * 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"training": "global_then_local", "epochs": 14, "steps": "two_steps"},
+        {"training": "own_upstream", "share_prompt": True, "steps": "two_steps"},
+    ],
+    ids=["global then local", "own upstream, with a shared prompt"],
+)
+def test_other_ways_of_training_learn_it_too(task: Task, tmp_path: Path, fields: dict[str, Any]) -> None:
+    assert quality(task, build(task, stack(**fields), tmp_path / "run")) == 1.0
+    count = len(list((tmp_path / "run" / "adapters").iterdir()))
+    assert count == (3 if fields["training"] == "global_then_local" else 2)
+
+
+def test_texts_that_saw_the_answer_teach_through_folds_and_are_never_read(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="never be part of a model's input"):
+        build(task, stack(teacher="forced"), tmp_path / "run")
+    assert not (tmp_path / "run" / "adapters").exists()
+    taught = build(task, stack(teacher="forced", training="own_upstream", folds=2, steps="two_steps"), tmp_path / "run")
+    assert quality(task, taught) == 1.0
+    notes = [files.read_note(folder)["what"] for folder in (tmp_path / "run" / "adapters").iterdir()]
+    assert sorted(notes) == [
+        "stack · answer · seed 0",
+        "stack · intermediate · seed 0",
+        "stack · intermediate · seed 0 · all folds but 1",
+        "stack · intermediate · seed 0 · all folds but 2",
+    ]
+    written = [read_json(path) for path in (tmp_path / "run" / "upstream").iterdir()]
+    halves = [set(texts) for texts in written]
+    assert len(halves) == 2
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1] == {example.id for example in split(task).train}
+
+
+class StopsAt(Recorder):
+    """Presses Ctrl-C in the middle of one training."""
+
+    def __init__(self, what: str, done: int) -> None:
+        super().__init__()
+        self._what, self._done = what, done
+
+    def step(self, what: str, done: int, total: int) -> None:
+        super().step(what, done, total)
+        if self._what in what and done == self._done:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_training_goes_on_and_gives_the_same_weights(task: Task, learnt: Path, tmp_path: Path) -> None:
+    with pytest.raises((Interrupted, KeyboardInterrupt)):
+        build(task, stack(), tmp_path / "run", StopsAt("intermediate", 20))
+    seen = Recorder()
+    folder = train_stack(task, split(task), stack(), Run(tmp_path / "run"), settings=settings(task.folder), progress=seen)
+    assert seen.trainings == ["stack · intermediate · seed 0", "stack · answer · seed 0"]
+    assert min(done for what, done, _ in seen.steps if "intermediate" in what) >= 20
+    assert folder.name == find_stack(learnt).name
+    for adapter in (learnt / "adapters").iterdir():
+        weights = (tmp_path / "run" / "adapters" / adapter.name / files.WEIGHTS).read_bytes()
+        assert weights == (adapter / files.WEIGHTS).read_bytes()
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_what_is_finished_is_not_trained_again(task: Task, learnt: Path) -> None:
+    seen = Recorder()
+    build(task, stack(), learnt, seen)
+    assert seen.trainings == []
+    assert len(list((learnt / "stacks").iterdir())) == 1
+
+
+def test_a_name_changes_no_weights(task: Task, learnt: Path, tmp_path: Path) -> None:
+    shutil.copytree(learnt, tmp_path / "run")
+    seen = Recorder()
+    build(task, stack(name="another"), tmp_path / "run", seen)
+    assert seen.trainings == []
+    with pytest.raises(UnderdogError, match=r"holds 2 stacks. Choose one with --stack") as several:
+        find_stack(tmp_path / "run")
+    assert "another (seed 0)" in str(several.value)
+    assert read_json(find_stack(tmp_path / "run", "another") / "stack.json")["name"] == "another"
+
+
+@pytest.fixture
+def broken(task: Task, learnt: Path, tmp_path: Path) -> Path:
+    """The same stack, but for its second step, which has forgotten all it learnt."""
+    shutil.copytree(learnt, tmp_path / "run")
+    place = find_stack(tmp_path / "run")
+    kept = read_json(place / "stack.json")
+    assert kept is not None
+    lm = models.load(str(task.folder / "model"), settings(task.folder))
+    identity = models.identity(lm.name, settings(task.folder))
+    files.save_adapter(fresh(lm, 16, 0), tmp_path / "run" / "adapters" / "blank", base=lm.name, base_identity=identity)
+    kept["steps"][1]["adapter"] = "../../adapters/blank"
+    write_json(place / "stack.json", kept)
+    return tmp_path / "run"
+
+
+def run(task: Task, *arguments: str) -> Any:
+    here = {"UNDERDOG_CACHE": str(task.folder / "cache"), "UNDERDOG_OFFLINE": "1", "UNDERDOG_THREADS": "1", "COLUMNS": "130"}
+    return CliRunner().invoke(app, ["stack", *arguments], env=here)
+
+
+def test_attribution_finds_the_broken_step(task: Task, broken: Path) -> None:
+    said = run(task, "attribute", str(broken), "--json")
+    assert said.exit_code == 0, said.stderr
+    found = json.loads(said.stdout)
+    assert found["quality"]["mean"] < 0.7
+    rows = {row["step"]: row for row in found["steps"]}
+    assert list(rows) == ["keywords", "intermediate", "all"]
+    keywords, intermediate = rows["keywords"]["comparison"], rows["intermediate"]["comparison"]
+    assert keywords["difference"]["mean"] == 0
+    assert rows["intermediate"]["replaced"]["mean"] == 1.0
+    assert intermediate["difference"]["low"] > 0.1
+    assert intermediate["p_holm"] < 0.01
+    assert rows["all"]["replaced"]["mean"] == 1.0
+    assert {row["items"] for row in rows.values()} == {len(split(task).valid)}
+    table = run(task, "attribute", str(broken), "--count", "20").stdout
+    assert "comes back" in table
+    assert "intermediate" in table
+
+
+def test_attribution_takes_better_texts_from_a_file(task: Task, broken: Path, tmp_path: Path) -> None:
+    items = split(task).valid[:10]
+    texts = [{"id": item.id, "intermediate": f"It begins with {item.question.prompt.split()[0]}."} for item in items]
+    file = write_rows(tmp_path / "better.jsonl", texts)
+    found = json.loads(run(task, "attribute", str(broken), "--texts", str(file), "--json").stdout)
+    assert [(row["step"], row["items"], row["replaced"]["mean"]) for row in found["steps"]] == [("intermediate", 10, 1.0)]
+    write_rows(tmp_path / "worse.jsonl", [{"id": "x", "intermediat": "y"}])
+    said = run(task, "attribute", str(broken), "--texts", str(tmp_path / "worse.jsonl"))
+    assert said.exit_code == 1
+    assert "each row needs 'id' and a column for a step (keywords, intermediate). Found: id, intermediat." in said.stderr
+
+
+def test_trace_shows_every_step(task: Task, learnt: Path) -> None:
+    item = split(task).valid[0]
+    first = item.question.prompt.split()[0]
+    said = run(task, "trace", str(learnt), "--item", item.id)
+    assert said.exit_code == 0, said.stderr
+    assert said.stdout.splitlines() == [
+        f"{item.id}  {item.question.prompt}",
+        f"  keywords: {first}",
+        f"  intermediate: It begins with {first}.",
+        f"  answer: {item.answer}",
+        f"  → {item.answer}  (right: {item.answer})",
+        "",
+    ]
+    own = ["--question", "card my new card", *(word for label in FIRST.values() for word in ("--choice", label)), "--json"]
+    (traced,) = json.loads(run(task, "trace", str(learnt), *own).stdout)
+    assert (traced["answer"], traced["gold"]) == ("left", None)
+    assert [step["text"] for step in traced["steps"]] == ["card", "It begins with card.", "left"]
+
+
+def test_what_is_not_there_is_said(task: Task, learnt: Path, tmp_path: Path) -> None:
+    assert "there is no stack here. Name a run folder" in run(task, "trace", str(tmp_path)).stderr
+    assert "has 0 stacks called 'nobody'" in run(task, "trace", str(learnt), "--stack", "nobody").stderr
+    assert "no validation item has the id 'nobody'." in run(task, "trace", str(learnt), "--item", "nobody").stderr
+
+
+def test_adapters_of_another_base_are_refused(task: Task, learnt: Path, tmp_path: Path) -> None:
+    import tiny
+
+    shutil.copytree(learnt, tmp_path / "run")
+    other = tiny.write_llama(tmp_path / "other", seed=5)
+    place = find_stack(tmp_path / "run")
+    kept = read_json(place / "stack.json")
+    assert kept is not None
+    for step in kept["steps"]:
+        step["base"] = str(other)
+    write_json(place / "stack.json", kept)
+    with pytest.raises(AdapterRefused, match=r"this adapter was trained on .*model.*; the stack's base is .*other"):
+        load_stack(place, settings(task.folder))
+
+
+def test_the_task_of_a_stack_made_in_python_is_asked_for(task: Task, learnt: Path, tmp_path: Path) -> None:
+    shutil.copytree(learnt, tmp_path / "run")
+    place = find_stack(tmp_path / "run")
+    write_json(place / "stack.json", (read_json(place / "stack.json") or {}) | {"task": None})
+    assert "made in Python, without a task file. Name one with --task." in run(task, "trace", str(tmp_path / "run")).stderr
+    said = run(task, "trace", str(tmp_path / "run"), "--task", str(task.folder / "task.yaml"), "--count", "1", "--json")
+    assert len(json.loads(said.stdout)) == 1
+
+
+def test_free_answers_are_written_by_the_last_step(task: Task, tmp_path: Path) -> None:
+    rows = [row | {"label": FIRST[row["text"].split()[0]]} for row in label_rows(160)]
+    write_rows(tmp_path / "why.jsonl", reasons(rows))
+    free = load(write_task(tmp_path, rows, teachers=TEACHERS, kind="generate", choices=None, metric="exact", max_new_tokens=8))
+    chain = (*CHAIN[:-1], CHAIN[-1].model_copy(update={"max_tokens": 8}))
+    built = build(free, stack(steps=chain), tmp_path / "run")
+    found = score(built, split(free).valid, "exact")
+    assert found.quality.mean == 1.0
+    assert {answer.trace[-1].finish for answer in found.answers} == {"stop"}
