@@ -8,6 +8,7 @@ from underdog.inference.memory import prepare_process
 from underdog.progress import Progress, Silent
 from underdog.report.write import write_report
 from underdog.runs import Run
+from underdog.search.assemble import assemble
 from underdog.search.confirm import confirm
 from underdog.search.judge import judge
 from underdog.search.references import prepare
@@ -21,7 +22,7 @@ from underdog.task.task import Task
 def find_smallest(
     task: Task, run: str | Path | None = None, *, settings: Settings | None = None, progress: Progress | None = None
 ) -> Verdict:
-    """Return the smallest student that meets the task's goal, with the evidence, or say that none does.
+    """Return the smallest student, or system of models, that meets the task's goal, with the evidence, or say that none does.
 
     Works in the folder `run` (`runs/<task name>` by default): killed and called again, it goes on where it stopped.
     Writes report.html, report.md and verdict.json there. Raises UnderdogError for anything a user can mend.
@@ -34,7 +35,8 @@ def find_smallest(
         bench = Workbench.of(task, folder, settings, progress or Silent())
         reference, *others = [prepare(bench, name) for name in task.spec.references]
         found = search(bench, reference)
-        measured = confirm(bench, reference, others, found.finalists)
-        verdict = judge(bench, found, measured, minutes=(before + monotonic() - started) / 60)
+        systems = assemble(bench, found)
+        measured = confirm(bench, reference, others, found.finalists, systems)
+        verdict = judge(bench, found, measured, notes=systems.notes, minutes=(before + monotonic() - started) / 60)
         write_report(verdict, folder.folder)
     return verdict

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flow import planted
-from underdog.search import confirm
+from underdog.search import confirm, systems
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,6 +14,7 @@ def costs_in_this_process() -> Iterator[None]:
     """Fresh processes take seconds each; `tests/unit/evaluation/test_cost.py` measures in real ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(confirm, "measure_cost", planted.measure_here)
+        patch.setattr(systems, "measure_system", planted.measure_system_here)
         yield
 
 

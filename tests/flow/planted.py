@@ -22,6 +22,7 @@ from underdog.pipeline import find_smallest
 from underdog.search import confirm
 from underdog.search.verdict import Contender, Verdict
 from underdog.settings import Settings
+from underdog.systems.together import cost as system_cost
 from underdog.task.task import Task
 
 Row = dict[str, Any]
@@ -134,6 +135,12 @@ def measure_here(model: str, questions: Sequence[Any], settings: Settings, **opt
         parameters=found["parameters"], weights_bytes=found["weights_bytes"], device=found["device"], items=8, best_batch=8,
         throughput_per_s=cost.Spread(median=1.0, low=1.0, high=1.0, runs=1), **one,
     )  # fmt: skip
+
+
+def measure_system_here(plan: Any, questions: Sequence[Any], folder: Path, settings: Settings, progress: Any = None) -> cost.Cost:
+    """What `measure_system` measures, once and in this process."""
+    found = system_cost.measure(system_cost.request_for(plan, questions[:8], folder, settings))
+    return cost.summarised([found], 8)
 
 
 COSTS = {"peak_memory_bytes": "peak_bytes", "latency_p50_s": "p50", "latency_p95_s": "p95"}

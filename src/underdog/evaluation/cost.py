@@ -11,7 +11,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from underdog.answering import Question
+from underdog.answering import Answerer, Question
 from underdog.config import Config
 from underdog.errors import UnderdogError
 from underdog.progress import Progress, Silent
@@ -97,14 +97,19 @@ def measure_cost(
     found = []
     for number in range(PROCESSES):
         (progress or Silent()).step(f"measuring the cost of {Path(model).name}", number, PROCESSES)
-        found.append(_in_fresh_process(request))
+        found.append(fresh_process("underdog.evaluation.cost", asdict(request), request.model))
     (progress or Silent()).step(f"measuring the cost of {Path(model).name}", PROCESSES, PROCESSES)
+    return summarised(found, len(request.questions))
+
+
+def summarised(found: Sequence[dict[str, Any]], items: int) -> Cost:
+    """The cost from what several fresh processes measured."""
     first = found[0]
     return Cost(
         parameters=first["parameters"],
         weights_bytes=first["weights_bytes"],
         device=first["device"],
-        items=len(request.questions),
+        items=items,
         libraries_bytes=min(one["libraries_bytes"] for one in found),
         peak_memory_bytes=_spread([one["peak_bytes"] for one in found]),
         latency_p50_s=_spread([one["p50"] for one in found]),
@@ -118,22 +123,41 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(median=median(values), low=min(values), high=max(values), runs=len(values))
 
 
-def _in_fresh_process(request: Request) -> dict[str, Any]:
+def fresh_process(module: str, request: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return what `python -m module request.json` prints last, as JSON. Raises UnderdogError when it fails."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "request.json"
-        write_json(path, asdict(request))
+        write_json(path, request)
         # -P: a file of the user's named json.py is not taken for the library's.
-        command = [sys.executable, "-P", "-m", "underdog.evaluation.cost", str(path)]
+        command = [sys.executable, "-P", "-m", module, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UnderdogError(f"measuring the cost of {request.model} failed: {reason} Everything before it is kept.")
+        raise UnderdogError(f"measuring the cost of {what} failed: {reason} Everything before it is kept.")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def time_answers(answerer: Answerer, questions: Sequence[Question], latency_items: int, batches: Sequence[int]) -> dict[str, Any]:
+    """Seconds for one question at a time (p50, p95), and answers per second in batches of several sizes."""
+    import numpy as np
+
+    answerer.answer(questions[:3])
+    seconds = []
+    for question in questions[:latency_items]:
+        started = perf_counter()
+        answerer.answer([question])
+        seconds.append(perf_counter() - started)
+    rates = {}
+    for size in batches:
+        started = perf_counter()
+        for start in range(0, len(questions), size):
+            answerer.answer(questions[start : start + size])
+        rates[size] = len(questions) / (perf_counter() - started)
+    return {"p50": float(np.percentile(seconds, 50)), "p95": float(np.percentile(seconds, 95)), "rates": rates}
 
 
 def _measure(request: Request) -> dict[str, Any]:
     """Load, answer, and report: what the fresh process does."""
-    import numpy as np
     import torch
 
     from underdog import models
@@ -153,28 +177,13 @@ def _measure(request: Request) -> dict[str, Any]:
         first_line_only=request.first_line_only,
         tokens_per_batch=1 << 14,
     )
-    questions = list(request.questions)
-    answerer.answer(questions[:3])
-    seconds = []
-    for question in questions[:LATENCY_ITEMS]:
-        started = perf_counter()
-        answerer.answer([question])
-        seconds.append(perf_counter() - started)
-    rates = {}
-    for size in BATCHES:
-        started = perf_counter()
-        for start in range(0, len(questions), size):
-            answerer.answer(questions[start : start + size])
-        rates[size] = len(questions) / (perf_counter() - started)
+    times = time_answers(answerer, request.questions, LATENCY_ITEMS, BATCHES)
     footprint = lm.footprint()
-    return {
+    return times | {
         "parameters": footprint.parameters,
         "weights_bytes": footprint.weights_bytes,
         "peak_bytes": peak_bytes(),
         "libraries_bytes": libraries,
-        "p50": float(np.percentile(seconds, 50)),
-        "p95": float(np.percentile(seconds, 95)),
-        "rates": rates,
         "device": str(lm.device),
     }
 

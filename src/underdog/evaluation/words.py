@@ -30,6 +30,10 @@ class Measured(Protocol):
     @property
     def parameters(self) -> int | None: ...
     @property
+    def size(self) -> int | None: ...
+    @property
+    def role(self) -> str: ...
+    @property
     def quality(self) -> Estimate: ...
     @property
     def versus_reference(self) -> Comparison | None: ...
@@ -126,8 +130,9 @@ def ratio(value: float, other: float, of: str) -> str:
 def savings(student: Measured, reference: Measured) -> list[str]:
     """What the student costs beside the reference, as far as both are known: parameters, memory, speed."""
     found = []
-    if student.parameters and reference.parameters:
-        found.append(ratio(student.parameters, reference.parameters, "parameters"))
+    if student.size and reference.parameters:
+        of = "parameters an answer" if student.role == "system" else "parameters"
+        found.append(ratio(student.size, reference.parameters, of))
     if student.cost and reference.cost:
         ours, theirs = student.cost, reference.cost
         found.append(ratio(ours.peak_memory_bytes.median, theirs.peak_memory_bytes.median, "memory"))
@@ -165,11 +170,10 @@ def sentence(
         return _no_student(metric, goal, reference, known_as, best, largest)
     assert best is not None
     verb = "beat" if outcome == "beats" else "match"
-    who = (
-        f"{size(best.parameters)} parameters {verb}"
-        if best.parameters
-        else f"{best.name} {verb}{'s' if verb == 'beat' else 'es'}"
-    )
+    if best.parameters and best.role != "system":
+        who = f"{size(best.parameters)} parameters {verb}"
+    else:
+        who = f"{_known(best)} {verb}{'s' if verb == 'beat' else 'es'}"
     saved = savings(best, reference)
     return f"{who} {known_as}: {_evidence(metric, best, reference)}{'; ' + ', '.join(saved) if saved else ''}."
 
@@ -180,8 +184,16 @@ def _no_student(metric: str, goal: Goal, reference: Measured, known_as: str, bes
     if best is None:
         name = METRIC_NAMES.get(metric, metric)
         return f"{start} with its {name} of {percent(reference.quality)}: none was promising on validation, so none was tested."
-    who = f"the best, {size(best.parameters)} parameters," if best.parameters else f"the best, {best.name},"
+    of_one = f"{size(best.parameters)} parameters" if best.parameters and best.role != "system" else _known(best)
+    who = f"the best, {of_one},"
     return f"{start}: {who} reached {_evidence(metric, best, reference)}; {_shortfall(goal, best)}."
+
+
+def _known(one: Measured) -> str:
+    """A name and, of a system, how much of it an answer takes."""
+    if one.role != "system" or not one.parameters or not one.size:
+        return one.name
+    return f"{one.name} ({size(one.size)} parameters an answer, {size(one.parameters)} in memory)"
 
 
 def _evidence(metric: str, best: Measured, reference: Measured) -> str:

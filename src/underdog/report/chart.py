@@ -15,6 +15,7 @@ Figure = dict[str, Any]
 STYLES = {
     "winner": ("Winner", "--accent", "star", 19),
     "finalist": ("Finalists", "--accent", "circle", 12),
+    "system": ("Working together", "--accent", "hexagon2", 13),
     "reference": ("References", "--reference", "square", 12),
     "control": ("Controls", "--control", "diamond", 10),
 }
@@ -22,7 +23,7 @@ STYLES = {
 
 def figure(verdict: Verdict) -> Figure:
     """Return Plotly's data and layout. Sizes are in parameters on a logarithmic axis, qualities in per cent."""
-    groups = {style: [one for one in verdict.contenders if one.parameters and style == _style(verdict, one)] for style in STYLES}
+    groups = {style: [one for one in verdict.contenders if one.size and style == _style(verdict, one)] for style in STYLES}
     traces = [_trials(verdict.trials)] if verdict.trials else []
     traces += [_points(style, group) for style, group in groups.items() if group]
     low, high = _quality_range(verdict)
@@ -58,7 +59,7 @@ def _points(style: str, contenders: Sequence[Contender]) -> Figure:
         "type": "scatter",
         "mode": "markers" if style == "control" else "markers+text",
         "name": name,
-        "x": [one.parameters for one in contenders],
+        "x": [one.size for one in contenders],
         "y": [_per_cent(one.quality.mean) for one in contenders],
         "error_y": {
             "type": "data",
@@ -69,16 +70,19 @@ def _points(style: str, contenders: Sequence[Contender]) -> Figure:
             "thickness": 1.6,
             "width": 5,
         },
-        "text": [escape(one.name) if style == "reference" else words.size(one.parameters or 0) for one in contenders],
+        "text": [escape(one.name) if style in ("reference", "system") else words.size(one.size or 0) for one in contenders],
         "textposition": "top left" if style == "reference" else "middle right",
         "textfont": {"color": color, "size": 13},
-        "customdata": [
-            f"<b>{escape(one.name)}</b><br>{words.size(one.parameters or 0)} parameters<br>test {words.percent(one.quality)}"
-            for one in contenders
-        ],
+        "customdata": [f"<b>{escape(one.name)}</b><br>{_size(one)}<br>test {words.percent(one.quality)}" for one in contenders],
         "hovertemplate": "%{customdata}<extra></extra>",
         "marker": {"color": color, "symbol": symbol, "size": size, "line": {"width": 1.5, "color": "--page"}},
     }
+
+
+def _size(one: Contender) -> str:
+    if one.role != "system" or not one.parameters:
+        return f"{words.size(one.size or 0)} parameters"
+    return f"{words.size(one.size or 0)} parameters an answer, {words.size(one.parameters)} in memory"
 
 
 def _band(reference: Contender) -> list[Figure]:
@@ -135,7 +139,7 @@ def _label(text: str, where: str, color: str) -> Figure:
 
 
 def _layout(verdict: Verdict, low: float, high: float, shapes: list[Figure]) -> Figure:
-    sizes = [one.parameters for one in (*verdict.contenders, *verdict.trials) if one.parameters] or [1_000_000]
+    sizes = [one.size for one in verdict.contenders if one.size] + [one.parameters for one in verdict.trials] or [1_000_000]
     left, right = min(sizes) / 1.7, max(sizes) * 1.7
     ticks = _ticks(left, right)
     metric = capital(words.METRIC_NAMES.get(verdict.metric, verdict.metric))

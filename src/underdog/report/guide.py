@@ -55,6 +55,8 @@ def reading_guide(verdict: Verdict) -> list[tuple[str, str]]:
                 "includes how much the runs differ.",
             )
         )
+    if verdict.systems:
+        guide += _together(verdict)
     return [
         *guide,
         (
@@ -77,3 +79,23 @@ def reading_guide(verdict: Verdict) -> list[tuple[str, str]]:
             "faster than p50, 95 in 100 faster than p95. Answers per second is at the best batch size tried.",
         ),
     ]
+
+
+def _together(verdict: Verdict) -> list[tuple[str, str]]:
+    """What one must know of several models that answer as one."""
+    found = [
+        (
+            "Parameters an answer",
+            "Models working together lie in memory together, but not all of them are asked every question. This is how many "
+            "parameters an answer used, on average over the test questions: what it cost to compute. Memory is another matter.",
+        )
+    ]
+    if any(facts.calls is not None for facts in verdict.systems):
+        found.append(
+            (
+                "Cascade",
+                "A small model answers, and where it is not sure enough a big one is asked. The curve shows the quality for "
+                "every share of questions that could be sent on; where to stop was decided on validation.",
+            )
+        )
+    return found

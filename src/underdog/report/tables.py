@@ -9,7 +9,7 @@ from underdog.evaluation.statistics import Comparison
 from underdog.search.verdict import Contender, Trial, Verdict
 
 NOTHING = "–"
-ROLES = {"reference": "References", "finalist": "Finalists", "control": "Controls"}
+ROLES = {"reference": "References", "finalist": "Finalists", "system": "Working together", "control": "Controls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class Table:
 
 
 def by_role(verdict: Verdict) -> list[Contender]:
-    """References with the deciding one first, then finalists by size, then controls."""
+    """References with the deciding one first, then finalists and systems by size, then controls."""
     order = list(ROLES)
     return sorted(
         verdict.contenders,
         key=lambda one: (
             order.index(one.role),
             one.name != verdict.reference,
-            (one.parameters or 0) if one.role == "finalist" else 0,
+            (one.size or 0) if one.role in ("finalist", "system") else 0,
         ),
     )
 
@@ -59,8 +59,8 @@ def contender(verdict: Verdict, name: str | None) -> Contender | None:
 
 
 def nearest(verdict: Verdict) -> Contender | None:
-    """Return the winner or, where there is none, the finalist that came nearest to the reference; None without finalists."""
-    finalists = [one for one in verdict.contenders if one.role == "finalist"]
+    """Return the winner or, where there is none, the candidate that came nearest to the reference; None without candidates."""
+    finalists = [one for one in verdict.contenders if one.role in ("finalist", "system")]
     best = max(finalists, key=lambda one: one.quality.mean, default=None)
     return contender(verdict, verdict.winner) or best
 
@@ -75,6 +75,8 @@ def quality_table(verdict: Verdict) -> Table:
     compared = [one.versus_reference for one in verdict.contenders if one.versus_reference]
     if any(map(words.is_corrected, compared)):
         notes.append("The p-values of finalists are corrected for their number (Holm).")
+    if any(one.role == "system" for one in verdict.contenders):
+        notes.append("The parameters of models working together are those that an answer used, on average.")
     if any(one.difference.confidence > verdict.confidence for one in compared):
         notes.append("The intervals of their differences are widened so that all of them hold together.")
     if any(not one.paired for one in compared):
@@ -93,7 +95,7 @@ def _quality_row(verdict: Verdict, one: Contender) -> Row:
     seeds = " · ".join(f"{100 * quality:.1f}" for _, quality in sorted(one.per_seed.items()))
     cells = (
         one.name,
-        words.size(one.parameters) if one.parameters else NOTHING,
+        words.size(one.size) if one.size else NOTHING,
         words.percent(one.quality),
         seeds if len(one.per_seed) > 1 else NOTHING,
         _difference(one.versus_reference),

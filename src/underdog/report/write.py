@@ -14,6 +14,7 @@ from underdog.report import tables
 from underdog.report.chart import figure
 from underdog.report.forest import ROW_REM, forest
 from underdog.report.guide import reading_guide
+from underdog.report.systems import agreement_table, calibration_table, cascade_figure, systems_table
 from underdog.search.verdict import Verdict
 
 OUTCOMES = {"beats": "Beats the reference", "matches": "Matches the reference", "none": "No candidate meets the goal"}
@@ -49,6 +50,7 @@ def page(verdict: Verdict) -> str:
     environment = _environment(autoescape=True)
     environment.filters["doubt"] = doubt
     charts = {"chart": figure(verdict)} | ({"forest": ways} if (ways := forest(verdict)) else {})
+    charts |= {"cascade": curves} if (curves := cascade_figure(verdict)) else {}
     figures = json.dumps(charts).replace("<", "\\u003c")
     return environment.get_template("report.html.j2").render(**_facts(verdict), charts=figures, plotly=get_plotlyjs())
 
@@ -56,7 +58,7 @@ def page(verdict: Verdict) -> str:
 def markdown(verdict: Verdict) -> str:
     """Return the report as Markdown."""
     environment = _environment(autoescape=False)
-    environment.filters |= {"cell": cell, "only": only}
+    environment.filters |= {"cell": cell, "only": only, "percent": words.percent}
     return environment.get_template("report.md.j2").render(**_facts(verdict)).rstrip() + "\n"
 
 
@@ -94,6 +96,9 @@ def _facts(verdict: Verdict) -> dict[str, object]:
         "forest_rem": 6 + ROW_REM * len(verdict.contrasts),
         "selection": tables.selection_table(verdict),
         "changes": [(one, change) for selection in verdict.selections for one in selection.results for change in one.examples],
+        "systems": systems_table(verdict),
+        "sureness": calibration_table(verdict),
+        "members": agreement_table(verdict),
         "cost": tables.cost_table(verdict),
         "trials": tables.trial_table(verdict),
         "agreement": tables.agreement_table(verdict),
@@ -126,11 +131,9 @@ def highlights(verdict: Verdict) -> list[Highlight]:
         text, _, bounds = words.points(best.versus_reference.difference).partition(" points ")
         paired = "" if best.versus_reference.paired else ", unpaired"
         found.append(Highlight("Difference", text, f"points {bounds}{paired}"))
-    if best.parameters:
-        beside = (
-            words.ratio(best.parameters, reference.parameters, words.size(reference.parameters)) if reference.parameters else ""
-        )
-        found.append(Highlight("Parameters", words.size(best.parameters), beside))
+    if best.size:
+        beside = words.ratio(best.size, reference.parameters, words.size(reference.parameters)) if reference.parameters else ""
+        found.append(Highlight("Parameters" if best.role != "system" else "Parameters an answer", words.size(best.size), beside))
     if best.cost and reference.cost:
         ours, theirs = best.cost.peak_memory_bytes.median, reference.cost.peak_memory_bytes.median
         found.append(Highlight("Peak memory", words.memory(ours), words.ratio(ours, theirs, words.memory(theirs))))

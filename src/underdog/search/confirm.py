@@ -1,18 +1,19 @@
 """Finalists on the sealed test set with all seeds, beside the references and the controls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Literal
 
 from underdog import models
 from underdog.answering import Question
 from underdog.evaluation.cost import Cost, measure_cost
-from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import Comparison, Estimate, holm
+from underdog.search.assemble import Systems
 from underdog.search.candidates import Candidate
+from underdog.search.measured import Against, Measured, Rows, estimate, per_seed, unscored
 from underdog.search.references import Published, Reference, Remote, TrainedReference, answers, best_setting
 from underdog.search.schedule import Tried
+from underdog.search.systems import measure
 from underdog.search.trials import Trained, answerer, fresh_student, pack, scoring_of, test_answers, train_and_score, unpack
 from underdog.search.verdict import Contender
 from underdog.search.workbench import Workbench
@@ -22,28 +23,18 @@ from underdog.task.recipes import Labels, Rationales
 from underdog.task.spec import Goal
 from underdog.teachers.local import precision
 
-Rows = list[tuple[str | None, ...]]
-"""Texts answered to the test, one row per seed."""
-
-
 MAJORITY = "majority answer"
 Role = Literal["finalist", "control"]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A contender with its answers, where it has any of its own."""
-
-    contender: Contender
-    rows: Rows | None
-    folder: Path | None = None
-    candidate: Candidate | None = None
-    """Which student it is, taught or not."""
-    taught: bool = True
-
-
-def confirm(bench: Workbench, reference: Reference, others: Sequence[Reference], finalists: Sequence[Tried]) -> list[Measured]:
-    """Measure everybody on test: the reference first, then other references, finalists, controls."""
+def confirm(
+    bench: Workbench,
+    reference: Reference,
+    others: Sequence[Reference],
+    finalists: Sequence[Tried],
+    systems: Systems | None = None,
+) -> list[Measured]:
+    """Measure everybody on test: the reference first, then other references, finalists, systems, controls."""
     spec = bench.task.spec
     seeds = [spec.seed + number for number in range(spec.goal.seeds)]
     teams = [[train_and_score(bench, one.trained.candidate, seed) for seed in seeds] for one in finalists]
@@ -53,7 +44,10 @@ def confirm(bench: Workbench, reference: Reference, others: Sequence[Reference],
     measured = [_reference(bench, one, test) for one in (reference, *others)]
     against = Against(bench, reference, measured[0].rows, gold)
     entries = [_team(bench, team, test, "finalist") for team in teams]
-    compared = [against.compare(entry.rows, len(teams)) for entry in entries]
+    if systems is not None:
+        together = [measure(bench, systems.parts, one, test, measured) for one in systems.assembled]
+        entries += [one for one in together if one is not None]
+    compared = [against.compare(entry.rows, len(entries)) for entry in entries]
     corrected = holm([one.p_value for one in compared])
     for entry, comparison, p in zip(entries, compared, corrected, strict=True):
         comparison = comparison.model_copy(update={"p_holm": p})
@@ -78,39 +72,6 @@ def meets_goal(comparison: Comparison, quality: float, goal: Goal) -> bool:
     if goal.within is None:
         sure = sure and (comparison.p_value if comparison.p_holm is None else comparison.p_holm) < 1 - goal.confidence
     return sure and quality >= (goal.at_least or 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Against:
-    """Comparison with the deciding reference."""
-
-    bench: Workbench
-    reference: Reference
-    rows: Rows | None
-    gold: Sequence[str]
-
-    def compare(self, rows: Rows | None, finalists: int) -> Comparison:
-        """Compare on the same items, or unpaired with a published figure. With several finalists each interval is widened
-        so that all hold together at the goal's confidence (Bonferroni)."""
-        spec = self.bench.task.spec
-        confidence = 1 - (1 - spec.goal.confidence) / finalists
-        measure = metric(spec.metric)
-        assert rows is not None
-        if self.rows is not None:
-            return measure.compare(rows, self.rows, self.gold, confidence, seed=spec.seed)
-        assert isinstance(self.reference, Published)
-        figure = self.reference.figure
-        return measure.compare_published(rows, self.gold, figure.quality, figure.items, confidence, seed=spec.seed)
-
-
-def _estimate(bench: Workbench, rows: Rows, test: Sequence[Example]) -> Estimate:
-    gold = [example.answer for example in test]
-    return metric(bench.task.spec.metric).estimate(rows, gold, bench.task.spec.goal.confidence, seed=bench.task.spec.seed)
-
-
-def _per_seed(bench: Workbench, rows: Rows, seeds: Sequence[int], test: Sequence[Example]) -> dict[int, float]:
-    gold = [example.answer for example in test]
-    return {seed: metric(bench.task.spec.metric).whole(row, gold) for seed, row in zip(seeds, rows, strict=True)}
 
 
 def _reference(bench: Workbench, reference: Reference, test: Sequence[Example]) -> Measured:
@@ -140,10 +101,10 @@ def _reference(bench: Workbench, reference: Reference, test: Sequence[Example]) 
             role="reference",
             detail=reference.detail,
             parameters=parameters,
-            quality=_estimate(bench, rows, test),
-            per_seed=_per_seed(bench, rows, seeds, test),
+            quality=estimate(bench, rows, test),
+            per_seed=per_seed(bench, rows, seeds, test),
             cost=cost,
-            unscored=_unscored(rows),
+            unscored=unscored(rows),
         ),
         rows,
         folder,
@@ -179,17 +140,12 @@ def _team(bench: Workbench, team: Sequence[Trained], test: Sequence[Example], ro
         role=role,
         detail=_made(first),
         parameters=first.candidate.shape.parameters,
-        quality=_estimate(bench, rows, test),
-        per_seed=_per_seed(bench, rows, [trained.seed for trained in team], test),
-        unscored=_unscored(rows),
+        quality=estimate(bench, rows, test),
+        per_seed=per_seed(bench, rows, [trained.seed for trained in team], test),
+        unscored=unscored(rows),
         cost=cost,
     )
     return Measured(contender, rows, first.folder, first.candidate)
-
-
-def _unscored(rows: Rows) -> int:
-    """Items that any seed could not score."""
-    return sum(None in column for column in zip(*rows, strict=True))
 
 
 def _made(trained: Trained) -> str:
@@ -232,8 +188,8 @@ def _control(bench: Workbench, name: str, detail: str, rows: Rows, test: Sequenc
         role="control",
         detail=detail,
         parameters=parameters,
-        quality=_estimate(bench, rows, test),
-        unscored=_unscored(rows),
+        quality=estimate(bench, rows, test),
+        unscored=unscored(rows),
     )
     return Measured(contender, rows)
 

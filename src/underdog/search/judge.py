@@ -7,11 +7,11 @@ from underdog.evaluation.metrics import metric
 from underdog.evaluation.words import goal_in_words, sentence
 from underdog.knowledge.select.select import Selected
 from underdog.search.candidates import describe
-from underdog.search.confirm import Measured
 from underdog.search.contrasts import contrasts
+from underdog.search.measured import Measured
 from underdog.search.schedule import Search, Tried
 from underdog.search.teaching import teaching
-from underdog.search.verdict import Disagreement, Opening, Selection, Trial, Verdict
+from underdog.search.verdict import Contender, Disagreement, Opening, Selection, Trial, Verdict
 from underdog.search.workbench import Workbench
 from underdog.task.examples import Example
 
@@ -19,15 +19,13 @@ EXAMPLES = 12
 """Disagreements shown of each kind."""
 
 
-def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes: float) -> Verdict:
-    """Choose the smallest finalist that meets the goal, say how sure that is, and lay down everything it rests on."""
+def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes: float, notes: Sequence[str] = ()) -> Verdict:
+    """Choose the smallest answerer that meets the goal, say how sure that is, and lay down everything it rests on. `notes`
+    stand beside those on the search."""
     spec = bench.task.spec
     reference = measured[0].contender
-    finalists = sorted(
-        (one for one in measured if one.contender.role == "finalist"), key=lambda one: one.contender.parameters or 0
-    )
-    winner = next((one for one in finalists if one.contender.meets_goal), None)
-    best = winner or max(finalists, key=lambda one: one.contender.quality.mean)
+    winner = smallest(measured, reference)
+    best = winner or max((one for one in measured if is_candidate(one)), key=lambda one: one.contender.quality.mean)
     outcome = "none"
     if winner is not None and winner.contender.versus_reference is not None:
         outcome = "beats" if winner.contender.versus_reference.difference.low > 0 else "matches"
@@ -55,13 +53,14 @@ def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes
         seeds=tuple(spec.seed + number for number in range(spec.goal.seeds)),
         contenders=tuple(one.contender for one in measured),
         trials=trials,
+        systems=tuple(one.system for one in measured if one.system is not None),
         contrasts=contrasts(bench, measured),
         selections=_selections(bench),
         disagreements=shown,
         disagreement_counts=counts,
         split_sizes={"train": len(bench.splits.train), "valid": len(bench.splits.valid), "test": len(bench.splits.test)},
         removed=bench.splits.removed,
-        notes=_notes(bench, found),
+        notes=(*_notes(bench, found), *notes, *_silent(bench, measured, notes)),
         openings=tuple(Opening(**one) for one in bench.run.openings()),
         machine=runs.machine(),
         versions=runs.versions(),
@@ -70,6 +69,31 @@ def judge(bench: Workbench, found: Search, measured: Sequence[Measured], minutes
         minutes=minutes,
         budget_reached=found.budget_reached,
     )
+
+
+def is_candidate(one: Measured) -> bool:
+    """Whether it may be the answer: a finalist, or a system of several models."""
+    return one.contender.role in ("finalist", "system")
+
+
+def smallest(measured: Sequence[Measured], reference: Contender) -> Measured | None:
+    """Return who meets the goal with the fewest parameters used for an answer, then the fewest in memory; None where nobody does.
+
+    A system must have a known size, and use fewer parameters for an answer than the reference, as far as that one's are known:
+    a vote of three big models is no smaller than one of them. A single model before a system where both are of one size.
+    """
+    able = [one for one in measured if is_candidate(one) and one.contender.meets_goal and not _too_big(one.contender, reference)]
+    return min(
+        able,
+        key=lambda one: (one.contender.size or 0, one.contender.parameters or 0, one.contender.role == "system"),
+        default=None,
+    )
+
+
+def _too_big(one: Contender, reference: Contender) -> bool:
+    if one.role != "system":
+        return False
+    return one.size is None or (reference.parameters is not None and one.size >= reference.parameters)
 
 
 def _trial(bench: Workbench, tried: Tried) -> Trial:
@@ -113,6 +137,17 @@ def _notes(bench: Workbench, found: Search) -> tuple[str, ...]:
             f"The search stopped at its budget of {bench.task.spec.budget.minutes:g} minutes; larger candidates were not tried."
         )
     return tuple(notes)
+
+
+def _silent(bench: Workbench, measured: Sequence[Measured], notes: Sequence[str]) -> list[str]:
+    """Systems that were put together, but could not be measured."""
+    names = {one.contender.name for one in measured}
+    missing = [one.name for one in bench.task.spec.systems if one.name not in names]
+    return [
+        f"System {name!r} is missing: it answered none of the test questions."
+        for name in missing
+        if not any(note.startswith(f"System {name!r}") for note in notes)
+    ]
 
 
 def disagreements(

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from underdog.config import Config
+from underdog.evaluation.calibration import Calibration
 from underdog.evaluation.cost import Cost
 from underdog.evaluation.statistics import Comparison, Estimate
 from underdog.knowledge.select.select import Selected
@@ -33,24 +34,87 @@ class Trial(Config):
 
 
 class Contender(Config):
-    """One answerer measured on the test set: a reference, a finalist or a control."""
+    """One answerer measured on the test set: a reference, a finalist, a system of several models, or a control."""
 
     name: str
-    role: Literal["reference", "finalist", "control"]
+    role: Literal["reference", "finalist", "system", "control"]
     detail: str
     """What it is, in words."""
     parameters: int | None = None
+    """In memory; None where nobody knows."""
+    parameters_per_answer: int | None = None
+    """Systems only: how many are used for an answer, on average over the test set. By this they are ranked."""
     quality: Estimate
     """On test; the mean over seeds where there are several."""
     per_seed: dict[int, float] = {}
     versus_reference: Comparison | None = None
     cost: Cost | None = None
     meets_goal: bool | None = None
-    """Finalists only."""
+    """Finalists and systems only."""
     unscored: int = 0
     """Items for which no answer could be had: not counted as wrong."""
     published_source: str | None = None
     """For a published figure: where it stands."""
+
+    @property
+    def size(self) -> int | None:
+        """Parameters used for an answer: of a single model all of them."""
+        return self.parameters if self.role != "system" else self.parameters_per_answer
+
+
+class MemberCalibration(Config):
+    """How far a member's probabilities could be believed."""
+
+    member: str
+    calibration: Calibration
+    """Fitted on validation, its errors measured on test."""
+
+
+class CurvePoint(Config):
+    """A cascade set at one threshold."""
+
+    threshold: float
+    calls: float
+    """Share of questions that go to the big model."""
+    quality: Estimate
+
+
+class Curve(Config):
+    """A cascade's quality against its share of calls to the big model."""
+
+    part: Literal["validation", "test"]
+    points: tuple[CurvePoint, ...]
+
+
+class Agreement(Config):
+    """How often two members, or a debate before and after, give the same answer."""
+
+    first: str
+    second: str
+    share: Estimate
+
+
+class SystemFacts(Config):
+    """What there is to say of several models that answer as one, beside quality and size. With several seeds, of the first."""
+
+    name: str
+    kind: str
+    members: tuple[str, ...]
+    calibrations: tuple[MemberCalibration, ...] = ()
+    weights: tuple[float, ...] = ()
+    """Learned on validation, one for each member."""
+    agreements: tuple[Agreement, ...] = ()
+    """On test; of a cascade on validation, where both models were asked everything."""
+    threshold: float | None = None
+    """Cascades: below this confidence the big model is asked. Chosen on validation."""
+    target: str | None = None
+    """What it was chosen for, in words."""
+    calls_on_validation: float | None = None
+    calls: Estimate | None = None
+    """Share of test questions that the big model was asked about."""
+    marked: int = 0
+    """Test questions that the small model answered because the big one could not be reached, or gave no answer."""
+    curves: tuple[Curve, ...] = ()
 
 
 class Contrast(Config):
@@ -110,6 +174,8 @@ class Verdict(Config):
     seeds: tuple[int, ...]
     contenders: tuple[Contender, ...]
     trials: tuple[Trial, ...]
+    systems: tuple[SystemFacts, ...] = ()
+    """Several models that answer as one: more about those among the contenders."""
     contrasts: tuple[Contrast, ...] = ()
     """Ways of teaching compared with one another; their p-values are corrected together (Holm)."""
     selections: tuple[Selection, ...] = ()

@@ -1,6 +1,6 @@
 """The prompts with which teachers are asked for reasons: a template for each mode, or the user's own, checked at the start."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 
@@ -30,16 +30,7 @@ class AskTemplate:
         self._check()
 
     def _check(self) -> None:
-        try:
-            names = [found[1:] for found in Formatter().parse(self.text) if found[1] is not None]
-        except ValueError as problem:
-            raise TaskError(f"the template is broken: {problem}. Write a brace that is text twice: {{{{ or }}}}.") from None
-        for name, spec, conversion in names:
-            if name not in FIELDS or spec or conversion:
-                allowed = ", ".join(f"{{{field}}}" for field in FIELDS)
-                found = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}}"
-                raise TaskError(f"the template holds {found!r}.{nearest(str(name), FIELDS)} Allowed: {allowed}.")
-        shown = {name for name, _, _ in names}
+        shown = fields_of(self.text, FIELDS)
         if "question" not in shown:
             raise TaskError("the template does not show {question}: every item would be asked the same. Add it.")
         if "answer" in shown and self.mode == "free":
@@ -54,17 +45,37 @@ class AskTemplate:
 
     def render(self, values: Mapping[str, str]) -> str:
         """Fill in the fields. A value's own braces stay as they are."""
-        lines: list[str] = []
-        after_empty = False
-        for line in self.text.split("\n"):
-            filled = line.format_map(values)
-            if after_empty and not line.strip():
-                after_empty = False
-                continue
-            after_empty = bool(line.strip()) and not filled.strip()
-            if not after_empty:
-                lines.append(filled)
-        return "\n".join(lines)
+        return filled_in(self.text, values)
+
+
+def filled_in(template: str, values: Mapping[str, str]) -> str:
+    """Fill in a template's fields. A line that holds only an empty field is left out, with one blank line after it."""
+    lines: list[str] = []
+    after_empty = False
+    for line in template.split("\n"):
+        filled = line.format_map(values)
+        if after_empty and not line.strip():
+            after_empty = False
+            continue
+        after_empty = bool(line.strip()) and not filled.strip()
+        if not after_empty:
+            lines.append(filled)
+    return "\n".join(lines)
+
+
+def fields_of(text: str, allowed: Iterable[str]) -> set[str]:
+    """Return the names of a template's fields. Raises TaskError on a broken template, or a field that is not allowed."""
+    known = tuple(allowed)
+    try:
+        names = [found[1:] for found in Formatter().parse(text) if found[1] is not None]
+    except ValueError as problem:
+        raise TaskError(f"the template is broken: {problem}. Write a brace that is text twice: {{{{ or }}}}.") from None
+    for name, spec, conversion in names:
+        if name not in known or spec or conversion:
+            found = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}}"
+            shown = ", ".join(f"{{{field}}}" for field in known)
+            raise TaskError(f"the template holds {found!r}.{nearest(str(name), known)} Allowed: {shown}.")
+    return {str(name) for name, _, _ in names}
 
 
 def asked_teachers(spec: TaskSpec) -> Iterator[tuple[int, LocalTeacher | RemoteTeacher, Asking]]:

@@ -11,6 +11,7 @@ from underdog.task.recipes import Logits, Rationales
 from underdog.task.sizes import parse_size
 from underdog.task.source import Place, Source
 from underdog.task.spec import CHOICE_METRICS, METRICS, TaskSpec
+from underdog.task.systems import system_problems
 from underdog.task.teachers import (
     LocalTeacher,
     RecordedTeacher,
@@ -25,7 +26,7 @@ Problem = tuple[Place, str]
 
 def check_spec(spec: TaskSpec, source: Source) -> None:
     """Raise TaskError with one line for everything that is wrong."""
-    checks = (_names, _references, _metric, _choices, _sizes, _asking, _remote, _recipes, _contrasts, _goal)
+    checks = (_names, _references, _metric, _choices, _sizes, _asking, _remote, _recipes, _systems, _contrasts, _goal)
     found = [f"{source.at(*place)}: {text}" for check in checks for place, text in check(spec)]
     if found:
         raise TaskError("\n".join(found))
@@ -220,6 +221,10 @@ def _logits(spec: TaskSpec, recipe: Logits, place: Place) -> Iterator[Problem]:
     weights = [getattr(able[name], "weight", 1.0) for name in recipe.teachers or () if name in able]
     if weights and not any(weights):
         yield (*place, "teachers"), "all teachers of recipe 'logits' have weight 0. Give one of them more."
+
+
+def _systems(spec: TaskSpec) -> Iterator[Problem]:
+    yield from system_problems(spec.systems, spec.teachers, spec.recipes, spec.kind)
 
 
 def _contrasts(spec: TaskSpec) -> Iterator[Problem]:

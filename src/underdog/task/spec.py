@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, Po
 
 from underdog.config import Config
 from underdog.task.recipes import Labels, Recipe, Tuning
+from underdog.task.systems import System
 from underdog.task.teachers import Teacher
 
 
@@ -138,6 +139,8 @@ class TaskSpec(Config):
     max_new_tokens: PositiveInt = 64
     """Longest free answer."""
     goal: Goal = Goal()
+    systems: tuple[System, ...] = ()
+    """Several models that answer as one, measured beside the finalists: votes, debates, cascades."""
     contrasts: tuple[tuple[str, str], ...] = ()
     """Pairs of recipes by name: the first minus the second, on the same test items. Needs `goal.every_recipe`."""
     budget: Budget = Budget()

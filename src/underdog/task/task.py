@@ -15,6 +15,7 @@ from underdog.errors import DataFileMissing, TaskError, nearest
 from underdog.settings import Settings
 from underdog.task.asking import AskTemplate, read_templates
 from underdog.task.checks import check_spec, label_problems
+from underdog.task.debates import read_debates
 from underdog.task.files import Row, find_file, first_row
 from underdog.task.labels import is_label_file, read_labels
 from underdog.task.problems import explain
@@ -47,6 +48,8 @@ class Task:
     """Rationale file of each recorded teacher, by name."""
     templates: Mapping[str, AskTemplate]
     """Prompt of each teacher that is asked for reasons, by name."""
+    debates: Mapping[str, str]
+    """Prompt of each debate's rounds, by name."""
     source: Source = field(repr=False, compare=False)
     """Lines of the task file, for messages."""
 
@@ -82,6 +85,11 @@ class Task:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all that shapes results: the data's fingerprint, the spec but for name and budget, rationales."""
         shape = self.spec.model_dump(mode="json", by_alias=True, exclude={"name", "budget", "data", "choices"})
+        if not self.spec.systems:  # results from before there were systems stay what they are
+            del shape["systems"]
+        for system in shape.get("systems", ()):
+            if system["name"] in self.debates:
+                system["template"] = self.debates[system["name"]]
         for teacher in shape["teachers"]:
             if teacher["name"] in self.rationales:
                 teacher["rationales"] = _hash(self.rationales[teacher["name"]])
@@ -109,7 +117,8 @@ def _build(spec: TaskSpec, folder: Path, settings: Settings, source: Source) -> 
     _check_columns(spec, choices_column, template, first_row(files["train"]), source)
     rationales = _rationales(spec, folder, settings, source)
     templates = read_templates(spec, folder, settings, source)
-    return Task(spec, folder, settings, labels, choices_column, template, files, rationales, templates, source)
+    debates = read_debates(spec, folder, settings, source)
+    return Task(spec, folder, settings, labels, choices_column, template, files, rationales, templates, debates, source)
 
 
 def _template(spec: TaskSpec, source: Source) -> Template:

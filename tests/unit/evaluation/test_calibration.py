@@ -1,5 +1,7 @@
 """Temperature scaling and calibration error, against slow float64 oracles and planted truths."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -68,7 +70,7 @@ def test_choices_that_an_item_has_not_stay_impossible() -> None:
 
 def slow_ece(confidence: np.ndarray, right: np.ndarray, edges: np.ndarray) -> float:
     total = 0.0
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = [(c, r) for c, r in zip(confidence, right, strict=True) if low < c <= high]
         if inside:
             total += abs(sum(c for c, _ in inside) - sum(r for _, r in inside))

@@ -55,7 +55,7 @@ def test_what_went_wrong_in_the_fresh_process_is_told(tmp_path: Path) -> None:
 def scripted(results: Sequence[dict[str, object]]) -> object:
     """Stands for fresh processes: gives one result after the other."""
     waiting = list(results)
-    return lambda request: waiting.pop(0)
+    return lambda module, request, what: waiting.pop(0)
 
 
 def test_each_figure_is_the_median_of_the_processes_with_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_each_figure_is_the_median_of_the_processes_with_its_range(tmp_path: Pat
         same | {"peak_bytes": 200, "libraries_bytes": 95, "p50": 0.2, "p95": 0.4, "rates": {8: 10.0, 32: 20.0}},
     ]
     monkeypatch.setattr(cost, "PROCESSES", 3)
-    monkeypatch.setattr(cost, "_in_fresh_process", scripted(results))
+    monkeypatch.setattr(cost, "fresh_process", scripted(results))
     found = measure_cost("m", QUESTIONS, settings(tmp_path), scoring="sum")
     assert found == Cost(
         parameters=9,

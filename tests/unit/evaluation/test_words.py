@@ -45,6 +45,12 @@ class Model:
     quality: Estimate
     versus_reference: Comparison | None = None
     cost: Cost | None = None
+    role: str = "finalist"
+    parameters_per_answer: int | None = None
+
+    @property
+    def size(self) -> int | None:
+        return self.parameters_per_answer or self.parameters
 
 
 REFERENCE = Model("smollm2", 134_515_008, estimate(0.158, 0.146, 0.171), cost=cost(1.2e9, 20))

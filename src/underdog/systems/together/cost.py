@@ -35,8 +35,19 @@ def measure_system(
 ) -> Cost:
     """Measure a system whose relative model folders start at `folder`, as `evaluation.cost` measures a single model: the whole
     chain, big models included where a question needs them. Raises UnderdogError when a process fails."""
+    request = request_for(plan, questions, folder, settings)
+    what, found = f"measuring the cost of {plan.name}", []
+    for number in range(PROCESSES):
+        (progress or Silent()).step(what, number, PROCESSES)
+        found.append(fresh_process("underdog.systems.together.cost", request, plan.name))
+    (progress or Silent()).step(what, PROCESSES, PROCESSES)
+    return summarised(found, len(request["questions"]))
+
+
+def request_for(plan: Plan, questions: Sequence[Question], folder: Path, settings: Settings) -> dict[str, Any]:
+    """What a fresh process is told."""
     items = WRITING_ITEMS if writes(plan) else THROUGHPUT_ITEMS
-    request = {
+    return {
         "system": SystemFile(system=plan).model_dump(mode="json"),
         "questions": [[one.id, one.prompt, one.cue, one.choices] for one in questions[:items]],
         "folder": str(folder.resolve()),
@@ -46,12 +57,6 @@ def measure_system(
         "latency_items": min(LATENCY_ITEMS, items),
         "batches": [size for size in BATCHES if size <= items],
     }
-    what, found = f"measuring the cost of {plan.name}", []
-    for number in range(PROCESSES):
-        (progress or Silent()).step(what, number, PROCESSES)
-        found.append(fresh_process("underdog.systems.together.cost", request, plan.name))
-    (progress or Silent()).step(what, PROCESSES, PROCESSES)
-    return summarised(found, min(len(questions), items))
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def test_a_curve_goes_from_no_calls_to_all_and_never_divides_equal_confidence() 
     assert [(cut.share, cut.quality) for cut in found] == [(0.0, 0.6), (0.2, 0.8), (0.6, 1.0), (0.8, 1.0), (1.0, 0.8)]
     assert [cut.threshold for cut in found] == pytest.approx([0.0, 0.4, 0.75, 0.945, ALWAYS])
     for cut in found:
-        assert (CONFIDENCE < cut.threshold).mean() == cut.share
+        assert (cut.threshold > CONFIDENCE).mean() == cut.share
 
 
 def test_what_has_no_answer_is_always_asked() -> None:

@@ -1,0 +1,220 @@
+"""The members of a task's systems: teachers and students as plans, and their answers, kept in the run folder."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from os.path import normpath
+from pathlib import Path
+from typing import Any
+
+from underdog import models, runs
+from underdog.answering import Answer, Answerer, Footprint, Question
+from underdog.errors import TaskError
+from underdog.knowledge.asking import store_address
+from underdog.knowledge.recording import RecordingWriter, remote_writer
+from underdog.knowledge.store import Store
+from underdog.models import LanguageModel
+from underdog.search.references import Asked, Remote, TrainedReference, prepare
+from underdog.search.schedule import Search
+from underdog.search.trials import Trained, scoring_of, train_and_score
+from underdog.search.workbench import Workbench
+from underdog.systems.together.parts import NamedModel
+from underdog.systems.together.plans import ModelPlan, RemotePlan
+from underdog.systems.together.speaking import Speaker
+from underdog.task.prompts import shots
+from underdog.teachers.generating import LocalWriter
+from underdog.teachers.local import precision
+from underdog.teachers.remote_answers import RemoteAnswerer
+from underdog.teachers.writing import Failure, Reply, Request, Writer
+
+SYSTEMS = "systems"
+"""Folder in a run with one folder for each system."""
+
+
+def member_plan(bench: Workbench, found: Search, name: str, seed: int) -> ModelPlan | RemotePlan:
+    """Return a teacher, or the student taught with a recipe, as a plan; `seed` counts from 0 and decides which of several
+    trained models. Trains what is not trained yet. Raises TaskError where no student was taught with the recipe."""
+    if any(teacher.name == name for teacher in bench.task.spec.teachers):
+        reference = prepare(bench, name)
+        if isinstance(reference, Remote):
+            return RemotePlan(name=name, teacher=reference.teacher, max_new_tokens=bench.task.spec.max_new_tokens)
+        if isinstance(reference, TrainedReference):
+            return _trained_plan(bench, name, reference.trials[seed % len(reference.trials)])
+        assert isinstance(reference, Asked)  # the task file was checked
+        return _asked_plan(bench, name, reference)
+    candidate = _taught(found, name).candidate
+    return _trained_plan(bench, name, train_and_score(bench, candidate, bench.task.spec.seed + seed))
+
+
+def _taught(found: Search, recipe: str) -> Trained:
+    """The smallest finalist taught with a recipe; without one, the best student on validation that was."""
+    finalists = [one.trained for one in found.finalists if _name(one.trained) == recipe]
+    if finalists:
+        return min(finalists, key=lambda one: one.candidate.shape.parameters)
+    tried = [one for one in found.tried if _name(one.trained) == recipe]
+    if not tried:
+        raise TaskError(f"no student was taught with recipe {recipe!r}, because the search had reached its budget")
+    return max(tried, key=lambda one: one.quality).trained
+
+
+def _name(trained: Trained) -> str:
+    return trained.candidate.recipe.name or trained.candidate.recipe.kind
+
+
+def _trained_plan(bench: Workbench, name: str, trained: Trained) -> ModelPlan:
+    return ModelPlan(
+        name=name,
+        model=str(Path("..", "..", trained.folder.relative_to(bench.run.folder))),
+        identity=trained.fingerprint,
+        scoring=scoring_of(bench),
+        precision=precision(bench.task),
+        max_new_tokens=bench.task.spec.max_new_tokens,
+    )
+
+
+def _asked_plan(bench: Workbench, name: str, asked: Asked) -> ModelPlan:
+    return ModelPlan(
+        name=name,
+        model=asked.model,
+        identity=bench.identity(asked.model),
+        scoring=asked.scoring,
+        prefix=shots(bench.splits.train, asked.shots, bench.task.spec.seed),
+        precision=precision(bench.task),
+        max_new_tokens=bench.task.spec.max_new_tokens,
+        first_line_only=True,
+    )
+
+
+@dataclass
+class BenchParts:
+    """Makes members whose answers are kept; implements `plans.Parts`."""
+
+    bench: Workbench
+    _answerers: dict[ModelPlan | RemotePlan, Answerer] = field(default_factory=dict, init=False)
+    _models: dict[str, LanguageModel] = field(default_factory=dict, init=False)
+
+    def answerer(self, plan: ModelPlan | RemotePlan) -> Answerer:
+        if plan not in self._answerers:
+            self._answerers[plan] = self._remote(plan) if isinstance(plan, RemotePlan) else Remembered(self, plan)
+        return self._answerers[plan]
+
+    def speaker(self, plan: ModelPlan | RemotePlan) -> Speaker:
+        if isinstance(plan, RemotePlan):
+            size = plan.teacher.parameters or 0
+            return Speaker(
+                plan.name, plan.teacher.model, plan.teacher.revision, StoredWriter(self, plan), Footprint(size, size, 0)
+            )
+        return Speaker(plan.name, plan.identity, "", StoredWriter(self, plan), self.footprint(plan))
+
+    def footprint(self, plan: ModelPlan) -> Footprint:
+        """Size of a model, kept: it is not loaded for that again."""
+        key = runs.fingerprint({"footprint": plan.identity})
+        kept = self.bench.run.read("members", key)
+        if kept is None:
+            kept = runs.plain(self.model(plan).footprint())
+            self.bench.run.keep("members", key, kept)
+        return Footprint(**kept)
+
+    def model(self, plan: ModelPlan) -> LanguageModel:
+        """The model, loaded once. Only one is held at a time beside the one that students come from."""
+        if plan.model == self.bench.task.spec.students.start:
+            return self.bench.base
+        if plan.identity not in self._models:
+            self._models.clear()
+            models.forget()
+            inside = Path(normpath(self.bench.run.folder / SYSTEMS / "any" / plan.model))
+            place = str(inside) if (inside / "config.json").exists() else plan.model
+            self._models[plan.identity] = models.load(place, self.bench.settings, self.bench.progress)
+        return self._models[plan.identity]
+
+    def release(self) -> None:
+        """Let go of the model that is held: others need the memory."""
+        self._models.clear()
+
+    def _remote(self, plan: RemotePlan) -> Answerer:
+        writer = StoredWriter(self, plan)
+        return RemoteAnswerer(plan.teacher, writer, max_new_tokens=plan.max_new_tokens, progress=self.bench.progress)
+
+
+@dataclass
+class Remembered:
+    """A model whose answers are kept in the run folder: a question is never asked twice. Implements `answering.Answerer`."""
+
+    parts: BenchParts
+    plan: ModelPlan
+    _kept: dict[str, list[Any]] | None = field(default=None, init=False)
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    def footprint(self) -> Footprint:
+        return self.parts.footprint(self.plan)
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer every question, in order; only those that are not kept reach the model."""
+        kept = self._read()
+        keys = [_question_key(question) for question in questions]
+        missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in kept}
+        if missing:
+            bench = self.parts.bench
+            bench.progress.say(f"Asking {self.name} {len(missing):,} questions for the systems")
+            model = NamedModel(self.plan, self.parts.model(self.plan), bench.progress)
+            kept |= dict(zip(missing, map(_packed, model.answer(list(missing.values()))), strict=True))
+            bench.run.keep("members", self._key(), kept)
+        return [_unpacked(question, kept[key]) for question, key in zip(questions, keys, strict=True)]
+
+    def _read(self) -> dict[str, list[Any]]:
+        kept = self.parts.bench.run.read("members", self._key()) or {} if self._kept is None else self._kept
+        self._kept = kept
+        return kept
+
+    def _key(self) -> str:
+        shape = self.plan.model_dump(exclude={"name", "model"})
+        return self.parts.bench.fingerprint(member=shape)
+
+
+@dataclass(frozen=True)
+class StoredWriter:
+    """What a member writes goes through the knowledge store: nothing is written twice. Implements `writing.Writer`."""
+
+    parts: BenchParts
+    plan: ModelPlan | RemotePlan
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        bench = self.parts.bench
+        with Store.open(store_address(bench.task)) as store:
+            writer: Writer = _Late(self.parts, self.plan)
+            if isinstance(self.plan, RemotePlan):
+                writer = remote_writer(self.plan.teacher, store, bench.settings)
+            yield from RecordingWriter(writer, store, {}, bench.task.data_fingerprint, "free", bench.progress).write(requests)
+
+
+@dataclass(frozen=True)
+class _Late:
+    """Loads the model when there is something to write."""
+
+    parts: BenchParts
+    plan: ModelPlan | RemotePlan
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        assert isinstance(self.plan, ModelPlan)
+        yield from LocalWriter(self.parts.model(self.plan)).write(requests)
+
+
+def unknown_sizes(plans: Sequence[ModelPlan | RemotePlan]) -> bool:
+    """Whether the size of a member is not known."""
+    return any(isinstance(plan, RemotePlan) and plan.teacher.parameters is None for plan in plans)
+
+
+def _question_key(question: Question) -> str:
+    return runs.fingerprint([question.prompt, question.cue, question.choices])
+
+
+def _packed(answer: Answer) -> list[Any]:
+    values = [round(value, 6) for value in answer.log_probabilities]
+    return [answer.text, answer.choice, values, answer.problem]
+
+
+def _unpacked(question: Question, kept: Sequence[Any]) -> Answer:
+    text, choice, values, problem = kept
+    return replace(Answer(question.id, text, choice, tuple(values)), problem=problem)

@@ -1,0 +1,126 @@
+"""A system from its plan: models loaded once, folders found, what asking a server needs, and the cost of the whole chain."""
+
+from pathlib import Path
+
+import pytest
+
+import tiny
+from underdog.answering import Question
+from underdog.errors import ModelUnavailable, UnderdogError
+from underdog.evaluation import cost as single_cost
+from underdog.runs import write_text
+from underdog.settings import Settings
+from underdog.systems.together import cost
+from underdog.systems.together.parts import FreshParts, NamedModel, open_system
+from underdog.systems.together.plans import (
+    CalibratedPlan,
+    CascadePlan,
+    ModelPlan,
+    RemotePlan,
+    SamplesPlan,
+    SamplingPlan,
+    SystemFile,
+    VotePlan,
+    build,
+    leaves,
+    writes,
+)
+from underdog.systems.together.votes import Vote
+from underdog.task.teachers import RemoteTeacher
+
+QUESTIONS = [Question(f"q{n}", f"Where is my card? {n}", "\nIntent:", ("card arrival", "exchange rate")) for n in range(12)]
+
+
+def model(name: str = "a", folder: str = "../../students/one") -> ModelPlan:
+    return ModelPlan(name=name, model=folder, identity=folder, scoring="constrained", precision="float32", max_new_tokens=8)
+
+
+def sampling() -> SamplingPlan:
+    return SamplingPlan(max_tokens=4, temperature=1.0, top_p=1.0, seed=0, stop=())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with two students, and the folder of a cascade of both."""
+    folder = tmp_path_factory.mktemp("run")
+    tiny.write_llama(folder / "students" / "one")
+    tiny.write_llama(folder / "students" / "two", seed=1)
+    system = folder / "systems" / "abc"
+    write_text(system / "system.json", SystemFile(system=cascade()).model_dump_json())
+    return folder
+
+
+def cascade() -> CascadePlan:
+    small = CalibratedPlan(inner=model(), temperature=2.0, fitted_on=9)
+    big = model("b", "../../students/two")
+    return CascadePlan(name="chain", small=small, big=big, threshold=2.0, share=1.0, when_unreachable="fail")
+
+
+def settings(run: Path) -> Settings:
+    return Settings(cache=run / "cache", offline=True, threads=1)
+
+
+def test_a_system_is_opened_from_its_folder_and_answers_as_its_parts_do(run: Path) -> None:
+    system = open_system(run / "systems" / "abc", settings(run))
+    lm = tiny.load(run / "students" / "two")
+    alone = NamedModel(model("b"), lm, FreshParts(settings(run), run).progress).answer(QUESTIONS)
+    answers = system.answer(QUESTIONS)
+    assert [one.text for one in answers] == [one.text for one in alone]
+    assert {one.by for one in answers} == {"b"}
+    assert system.footprint().parameters == 2 * lm.parameter_count()
+
+
+def test_a_folder_without_a_system_is_refused(run: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"holds no system.json, so it is no system of several models"):
+        open_system(run / "students", settings(run))
+
+
+def test_equal_plans_are_one_object_and_models_are_loaded_once(run: Path) -> None:
+    parts = FreshParts(settings(run), run / "systems" / "abc")
+    vote = build(VotePlan(name="v", members=(model(), model(), model("other name")), metric="accuracy"), parts)
+    assert isinstance(vote, Vote)
+    first, second, third = vote.members
+    assert first is second
+    assert isinstance(first, NamedModel) and isinstance(third, NamedModel)
+    assert first.lm is third.lm
+    assert (first.name, third.name) == ("a", "other name")
+
+
+def test_a_plan_survives_its_file() -> None:
+    for plan in (cascade(), SamplesPlan(name="s", member=model(), count=2, sampling=sampling(), metric="exact")):
+        file = SystemFile(system=plan)
+        assert SystemFile.model_validate_json(file.model_dump_json()) == file
+    assert [leaf.name for leaf in leaves(cascade())] == ["a", "b"]
+    assert not writes(cascade())
+    assert writes(SamplesPlan(name="s", member=model(), count=2, sampling=sampling(), metric="exact"))
+
+
+def test_a_capped_server_is_not_asked_without_a_store_that_counts(run: Path) -> None:
+    prices = {"usd_per_million_input": 1.0, "usd_per_million_output": 1.0}
+    teacher = RemoteTeacher.model_validate(
+        {"name": "far", "model": "m", "url": "http://127.0.0.1:9/v1", "cap_usd": 1.0, "prices": prices}
+    )
+    plan = RemotePlan(name="far", teacher=teacher, max_new_tokens=8)
+    with pytest.raises(UnderdogError, match="'far' has a cap on spending, which is reckoned in a knowledge store"):
+        FreshParts(settings(run), run).answerer(plan)
+    assert not cost.is_measurable(plan)
+    assert cost.is_measurable(cascade())
+
+
+def test_the_whole_chain_is_measured_in_a_fresh_process(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "PROCESSES", 1)
+    monkeypatch.setenv("PYTHONPATH", str(Path(single_cost.__file__).parents[2]))
+    found = cost.measure_system(cascade(), QUESTIONS, run / "systems" / "abc", settings(run))
+    parameters = tiny.load(run / "students" / "one").parameter_count()
+    assert found.parameters == 2 * parameters
+    assert found.items == len(QUESTIONS)
+    assert 0 < found.latency_p50_s.median <= found.latency_p95_s.median
+    assert found.peak_memory_bytes.median > found.libraries_bytes > 0
+
+
+def test_writing_systems_are_measured_on_few_questions(run: Path) -> None:
+    plan = SamplesPlan(name="s", member=model(), count=2, sampling=sampling(), metric="accuracy")
+    request = cost.request_for(plan, QUESTIONS, run / "systems" / "abc", settings(run))
+    assert len(request["questions"]) == cost.WRITING_ITEMS
+    found = cost.measure(request)
+    assert found["rates"].keys() == {8}
