@@ -25,6 +25,9 @@ ANIMALS = ("A dog", "A cat", "A dog and a cat", "None of them")
         ("D - none", 3), ("", None), ("I do not know", None), ("Perhaps (A), perhaps (B)", None),
         ("a dog, or none of them", None), ("E", None), ("The answer is E", None), ("<think>The answer is A", None),
         ("A cow", None), ("The answer is A cow", None), ("concatenate", None),
+        ("Answer: b.", 1), ("It purrs, so the answer is (b).", 1), ("It purrs.\nB", 1), ("It barks, no, it purrs.</think>B", 1),
+        ("Answer: B\n\nQuestion: Who barks?\nAnswer: A", 1), ("Answer: A, B", None), ("Answer: not a cat", None),
+        ("Answer: B. A dog", None), ("", None),
     ],
 )  # fmt: skip
 def test_a_reply_means_a_choice_only_where_it_can_mean_no_other(reply: str, index: int | None) -> None:
