@@ -6,7 +6,6 @@ Needs UNDERDOG_DATA. Writes counts.json and README.md beside this script, so tha
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,15 +46,6 @@ def selected(task: Task) -> Iterator[dict[str, Any]]:
         counts = {summary.filter: [summary.changed, summary.dropped] for summary in done.summaries}
         left = len(done.rationales[teacher])
         yield {"teacher": teacher, "texts": len(by_item), "left": left, "filters": counts, "seconds": round(seconds, 1)}
-
-
-def usable(task: Task, folder: Path) -> Task:
-    """The task without training items that have two equal choices (three of OpenBookQA's), which cannot be read as a task."""
-    rows = [row.values for row in read_rows(task.files["train"])]
-    path = folder / f"{task.name}.jsonl"
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows if len({*row["choices"]}) == len(row["choices"])))
-    data = task.spec.data.model_copy(update={"train": str(path)})
-    return Task.from_spec(task.spec.model_copy(update={"data": data}), task.folder, task.settings)
 
 
 def checked(task: Task, quality: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -165,11 +155,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def main(names: Sequence[str]) -> None:
     quality = json.loads(Path(os.environ["UNDERDOG_DATA"], "tinyllm", "quality.json").read_text(encoding="utf-8"))["rationales"]
     sets = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            task = usable(Task.load(name), Path(folder))
-            sets[task.name.removeprefix("tinyllm-")] = {"selected": [*selected(task)], "checked": [*checked(task, quality)]}
-            sys.stderr.write(f"{name}\n")
+    for name in names:
+        task = Task.load(name)
+        sets[task.name.removeprefix("tinyllm-")] = {"selected": [*selected(task)], "checked": [*checked(task, quality)]}
+        sys.stderr.write(f"{name}\n")
     counts = {"sets": sets}
     write_text(HERE / "counts.json", json.dumps(counts, indent=1) + "\n")
     write_text(HERE / "README.md", page(counts, "python docs/results/selection/table.py examples/tinyllm/*.yaml"))

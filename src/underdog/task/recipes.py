@@ -11,7 +11,7 @@ Tuning = Literal["full", "lora"]
 
 FILTERS = {
     "encoding": "mend text that was decoded with the wrong code page",
-    "glitch": "cut tokens that are no part of any sentence from the beginning; drop the text if they stand within it",
+    "glitch": "cut whole sentences from the beginning that start with a stray token; drop the text if one stands within it",
     "run_on": "cut where the teacher goes on to a question of its own",
     "cut_off": "cut back to the last whole sentence, or drop the text when there is none",
     "too_short": "drop fewer than four words",
