@@ -242,4 +242,5 @@ def _target(system: Cascade) -> str:
     """What a cascade's threshold is chosen for, in words."""
     if system.calls is not None:
         return f"{100 * system.calls:g} % of calls"
-    return f"within {100 * system.margin:g} points of {system.big}"
+    points = "point" if system.margin == 0.01 else "points"
+    return f"within {100 * system.margin:g} {points} of {system.big}"
