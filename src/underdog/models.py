@@ -429,7 +429,7 @@ def identity(name: str, settings: Settings) -> str:
     if location.entry is not None:
         return location.entry.sha256
     if location.folder is not None:
-        files = sorted(path for path in location.folder.iterdir() if path.suffix in {".json", ".safetensors"})
+        files = sorted(path for path in location.folder.iterdir() if path.suffix in {".json", ".safetensors", ".jinja"})
         return fingerprint({path.name: sha256_file(path) for path in files})
     return str(location.hub_id)
 

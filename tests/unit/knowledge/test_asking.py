@@ -208,6 +208,9 @@ def test_teachers_are_known_by_weights_or_by_what_the_task_file_says(tmp_path: P
     assert (local.name, far.name) == ("local", "far")
     assert revision_of(task, local) == models.identity(str(tmp_path / "model"), task.settings)
     assert revision_of(task, far) == "2024-05"
+    known = revision_of(task, local)
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert revision_of(task, local) != known, "asked with other words around the prompt, it says something else"
     assert store_address(task) == tmp_path / "knowledge.sqlite"
     elsewhere = load(write_task(tmp_path, choice_rows(30), teachers=teachers, knowledge="kept/all.sqlite", **CHOOSING))
     assert store_address(elsewhere) == tmp_path / "kept" / "all.sqlite"
