@@ -7,9 +7,10 @@ the paper has them. The base alone writes the texts of all four steps, too, so t
 Switching: a stack whose steps go through four adapters against one whose steps all go through the same adapter.
 
 Throughput: sixteen questions through four steps. Ours in one batch; PEFT's one question at a time, as its adapters are
-switched by `set_adapter`, and written by `generate` with the same limits; and once more with PEFT's batches of several
-adapters (`adapter_names`), which is told but not held against a target. Weights of all adapters are drawn at random, and
-every text is written to its limit, so that all contenders write the same number of tokens. The first step's texts must be
+switched by `set_adapter`, and written by `generate` with the same limits (a quick run times four of the sixteen and takes
+that four times: they come one at a time anyway). A full run also times PEFT's own batches (`adapter_names`) and ours with
+a shared prompt, which are told but not held against a target. Weights of all adapters are drawn at random, and
+every text is written to its limit, so that all contenders write the same number of tokens. The first step's logits must be
 the same before anything is timed.
 """
 
@@ -17,7 +18,8 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,8 +45,8 @@ from underdog.task.stack import PRESETS, Step
 
 MODEL = "smollm2-135m-instruct"
 RANK, STEPS, BATCH = 8, 4, 16
-TOKENS, FEW_TOKENS = 24, 6
-"""Of each step's text, in a full run and in a quick one."""
+TOKENS = 24
+"""Of each step's text."""
 
 
 def main() -> int:
@@ -97,8 +99,7 @@ def drawn(lm: LanguageModel) -> list[Adapter]:
 
 def chain() -> Chain:
     """FSLM's four steps, every text to its limit."""
-    tokens = FEW_TOKENS if "--quick" in sys.argv else TOKENS
-    return Chain(tuple(step.model_copy(update={"max_tokens": tokens}) for step in PRESETS["four_steps"]))
+    return Chain(tuple(step.model_copy(update={"max_tokens": TOKENS}) for step in PRESETS["four_steps"]))
 
 
 def stack(bases: dict[str, Base], seats: Sequence[Seat]) -> StackAnswerer:
@@ -116,7 +117,7 @@ def questions(settings: Settings, count: int) -> list[Question]:
 
 def memory_of(what: str, folder: str) -> int:
     """Highest memory in bytes of a fresh process."""
-    command = [sys.executable, __file__, "--measure", what, folder, *(["--quick"] if "--quick" in sys.argv else [])]
+    command = [sys.executable, __file__, "--measure", what, folder]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     common.say(f"memory of {what}: {found['peak'] / 1e6:.0f} MB at most, {found['held'] / 1e6:.0f} MB after loading")
     return found["peak"]
@@ -159,16 +160,20 @@ def speeds(lm: LanguageModel, settings: Settings, folder: Path, given: Namespace
     theirs = peft_model(ready(settings), folder)
     check_same(base, theirs, asked[:2])
     rounds = 1 if given.quick else given.rounds
-    contenders = {
+    timed = asked[:4] if given.quick else asked
+    contenders: dict[str, Callable[[], float]] = {
         "stack, one batch": partial(ours_s, four, asked),
-        "PEFT, one question at a time": partial(theirs_s, theirs, asked, 1),
-        "PEFT, adapter_names, one batch": partial(theirs_s, theirs, asked, BATCH),
+        "PEFT, one question at a time": lambda: theirs_s(theirs, timed, 1) * len(asked) / len(timed),
     }
+    if not given.quick:
+        shared = stack({MODEL: replace(base, share_prompt=True)}, four.seats)
+        contenders["stack, one batch, shared prompt"] = partial(ours_s, shared, asked)
+        contenders["PEFT, adapter_names, one batch"] = partial(theirs_s, theirs, asked, BATCH)
     found = common.alternate(contenders, BATCH, rounds, "questions")
-    few = asked[:4]
+    few = asked[:2]
     switching = common.alternate(
         {"four adapters": partial(ours_s, four, few), "one adapter": partial(ours_s, one, few)},
-        len(few), 4 if given.quick else 3 * given.rounds, "questions",
+        len(few), 4 if given.quick else 5 * given.rounds, "questions",
     )  # fmt: skip
     added = min(switching["four adapters"].seconds) / min(switching["one adapter"].seconds) - 1
     return found | switching, added
@@ -179,7 +184,7 @@ def peft_model(lm: LanguageModel, folder: Path) -> tuple[LanguageModel, Any]:
     model = PeftModel.from_pretrained(lm.model, str(folder / "0"), adapter_name="0")
     for number in range(1, STEPS):
         model.load_adapter(str(folder / str(number)), adapter_name=str(number))
-    return lm, model.eval()
+    return Endless(lm.name, model, lm.tokenizer), model.eval()
 
 
 def ours_s(system: StackAnswerer, asked: Sequence[Question]) -> float:
@@ -254,7 +259,7 @@ def report(memory: dict[str, int], speed: dict[str, common.Speed], added: float,
         "A stack of four steps on one base: memory, switching, throughput", checks, peers=["peft"],
         memory_bytes=memory, questions_per_second=rate, ratio_by_round=common.ratio_by_round(ours, one_by_one),
         seconds={name: one.seconds for name, one in speed.items()},
-        model=MODEL, rank=RANK, tokens_per_step=chain().steps[0].max_tokens, batch=BATCH, quick=given.quick,
+        model=MODEL, rank=RANK, tokens_per_step=TOKENS, batch=BATCH, quick=given.quick,
     )  # fmt: skip
 
 

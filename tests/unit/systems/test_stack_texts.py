@@ -10,7 +10,7 @@ import pytest
 from flow.planted import Row, label_rows, load, write_rows, write_task
 from underdog.errors import TaskError
 from underdog.knowledge.store import Store
-from underdog.systems.stack.texts import collect_steps, record_steps, step_requests, tidy
+from underdog.systems.stack.texts import collect_steps, estimate_steps, record_steps, step_requests, tidy
 from underdog.task.rationales import ForcedRationale, FreeRationale
 from underdog.task.splits import split
 from underdog.task.stack import PRESETS, Stack
@@ -71,6 +71,15 @@ def test_nothing_is_asked_twice(task: Task, store: Store) -> None:
     record_steps(task, Stack(teacher="big", steps="three_steps"), train[:3], store, writer=again)
     assert all("Understand" not in prompt for prompt in again.asked)  # a shorter chain asks in other words
     assert len(again.asked) == 6
+
+
+def test_what_asking_takes_is_reckoned_without_asking(task: Task, store: Store) -> None:
+    train, stack = split(task).train, Stack(teacher="big")
+    before = estimate_steps(task, stack, train, None)
+    assert [(one.calls, one.kept) for one in before] == [(len(train), 0)] * 3
+    assert before[1].input_tokens > before[0].input_tokens  # an earlier text of the greatest length stands in the prompt
+    record_steps(task, stack.model_copy(update={"steps": PRESETS["four_steps"]}), train[:5], store, writer=Scripted())
+    assert [(one.calls, one.kept) for one in estimate_steps(task, stack, train, store)] == [(len(train) - 5, 5)] * 3
 
 
 def test_what_was_written_is_collected_for_inputs(task: Task, store: Store) -> None:

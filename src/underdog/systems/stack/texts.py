@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from underdog.errors import StoreUnavailable, TaskError, unknown
 from underdog.knowledge.asking import STOP, AskedTeacher, drawn, revision_of, store_address
+from underdog.knowledge.estimate import Estimate, estimate
 from underdog.knowledge.recording import Recorded, record, remote_writer
 from underdog.knowledge.select.select import Selected, select
 from underdog.knowledge.store import Store
@@ -109,6 +110,26 @@ def record_steps(
             done.append(record(requests, writer, store, progress, teacher=named, task=about, mode=teacher.ask.mode))
         said[step.name] = _read(teacher, step, requests, store)
     return done
+
+
+def estimate_steps(task: Task, stack: Stack, examples: Sequence[Example], store: Store | None) -> list[Estimate]:
+    """Reckon, step by step, what `record_steps` would ask; nothing is asked. [] for a teacher that is only known by a file.
+
+    Where an earlier step's text is not known yet, one of the greatest length stands in for it.
+    """
+    teacher = _teacher(task, stack)
+    if isinstance(teacher, RecordedTeacher):
+        return []
+    said: dict[str, dict[str, Rationale]] = {}
+    found: list[Estimate] = []
+    for number, step in enumerate(stack.chain[:-1]):
+        requests = step_requests(task, stack, teacher, number, examples, said)
+        known = _read(teacher, step, requests, store) if store is not None else {}
+        unknown_text = " ".join(["text"] * step.max_tokens)
+        said[step.name] = {ex.id: known.get(ex.id) or FreeRationale(ex.id, teacher.name, unknown_text) for ex, _ in requests}
+        reckoned = estimate([request for _, request in requests], store, teacher)
+        found.append(replace(reckoned, teacher=f"{teacher.name} ({step.name})"))
+    return found
 
 
 def step_requests(
