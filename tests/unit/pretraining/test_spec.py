@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 import texts
 from underdog.errors import DataFileMissing, TaskError
@@ -82,7 +81,7 @@ def test_a_file_that_is_not_there_names_one_to_copy(tmp_path: Path) -> None:
 def test_the_examples_load(name: str) -> None:
     spec = PretrainingSpec.load(EXAMPLES / f"{name}.yaml")
     assert spec.name == name
-    assert yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())["corpus"]["folder"] == "classics/books"
+    assert spec.corpus.folder == "classics/books"
 
 
 def test_the_full_example_is_the_papers_setting() -> None:
