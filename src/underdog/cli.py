@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from underdog import cli_knowledge, cli_pretrain, cli_stack
+from underdog import cli_knowledge, cli_pretrain, cli_replace, cli_stack
 from underdog.errors import UnderdogError
 from underdog.settings import Settings
 
@@ -49,6 +49,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_knowledge.app, name="knowledge", short_help="Look after what teachers have said.")
+app.add_typer(cli_replace.app, name="replace", short_help="Turn one frozen LLM to many tasks with small models.")
 app.add_typer(cli_stack.app, name="stack", short_help="Look into a stack: its steps' texts, and what each step costs.")
 
 TaskFile = Annotated[Path, typer.Argument(help="The task file (YAML).")]
@@ -148,31 +149,57 @@ def record(
 
 @app.command(short_help="Score one model on a task.")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model folder (such as a winner's), a catalogue name, or a hub id.")],
-    task_file: TaskFile,
-    shots: Annotated[int, typer.Option(help="Worked examples before each question.")] = 0,
+    model: Annotated[
+        str, typer.Argument(help="A model folder, catalogue name, or hub id; with --lm-eval also a stack's or system's folder.")
+    ],
+    task_file: Annotated[Path | None, typer.Argument(help="The task file (YAML); none with --lm-eval.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=0, help="Worked examples before each question: by default 0, with --lm-eval the task's.")
+    ] = None,
     scoring: Annotated[
         str | None, typer.Option(help="constrained, sum or per_byte; by default what students of the task use.")
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Open the test set (recorded beside the task file's run).")] = False,
     run: RunFolder = None,
+    lm_eval: Annotated[
+        list[str] | None,
+        typer.Option("--lm-eval", metavar="TASK", help="Run tasks of lm-evaluation-harness; several with commas, or repeated."),
+    ] = None,
+    include_path: Annotated[
+        list[Path] | None, typer.Option("--include-path", metavar="DIR", help="More task files of lm-evaluation-harness.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --lm-eval: only so many items of each task.")] = None,
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Score one model on a task's validation set, or with --test on its test set.
+    """Score one model on a task's validation set, or with --test on its test set; or on tasks of lm-evaluation-harness.
 
     Example: underdog evaluate runs/demo/students/0123456789abcdef runs/demo/demo.yaml
+
+    Example: underdog evaluate smollm2-135m-instruct --lm-eval tinybench_arc_challenge --limit 100
     """
+    tasks = [name for names in lm_eval or () for name in names.split(",") if name]
+    if (task_file is None) == (not tasks):
+        raise UnderdogError("name either a task file, or with --lm-eval tasks of lm-evaluation-harness (`underdog evaluate -h`).")
+    if tasks and (scoring or test or run):
+        raise UnderdogError(
+            "--scoring, --test and --run are for task files: tasks of lm-evaluation-harness settle these themselves."
+        )
+    if task_file is None:
+        _harness(model, tasks, include_path or [], limit, shots, json=json, dry_run=dry_run)
+        return
+    if include_path or limit:
+        raise UnderdogError("--include-path and --limit are for tasks of lm-evaluation-harness: name one with --lm-eval.")
     from underdog.evaluate import evaluate_model, evaluation_line
     from underdog.task.task import Task
     from underdog.terminal import shown_progress
 
     task = Task.load(task_file, _settings())
     if dry_run:
-        _print(f"Would score {model} on the {'test' if test else 'validation'} set of {task.name}, {shots}-shot.")
+        _print(f"Would score {model} on the {'test' if test else 'validation'} set of {task.name}, {shots or 0}-shot.")
         return
     with shown_progress() as progress:
-        score = evaluate_model(model, task, shots=shots, scoring=scoring, test=test, run=run, progress=progress)
+        score = evaluate_model(model, task, shots=shots or 0, scoring=scoring, test=test, run=run, progress=progress)
     _print(score.quality.model_dump_json(indent=1) if json else evaluation_line(model, task, score))
 
 
@@ -205,6 +232,27 @@ def show(
 
 
 app.command(short_help="Teach a language model a folder of texts.")(cli_pretrain.pretrain)
+
+
+def _harness(
+    model: str, tasks: list[str], include: list[Path], limit: int | None, shots: int | None, *, json: bool, dry_run: bool
+) -> None:
+    from underdog.harness import require_lm_eval
+
+    require_lm_eval()
+    from underdog.harness.run import find_tasks, run_tasks, scores_json
+    from underdog.harness.table import score_table
+    from underdog.terminal import shown_progress
+
+    if dry_run:
+        _print(f"Would score {model} on {', '.join(find_tasks(tasks, include)[1])}.")
+        return
+    with shown_progress() as progress:
+        scores = run_tasks(model, tasks, _settings(), progress, include=include, limit=limit, shots=shots)
+    if json:
+        _print(scores_json(scores))
+    else:
+        _console().print(score_table(scores, f"{model}, by lm-evaluation-harness"))
 
 
 def _find(task_file: Path, run: Path | None, json: bool, dry_run: bool) -> None:
