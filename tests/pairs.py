@@ -57,7 +57,7 @@ def pair(kind: str, llm: LanguageModel, part: LanguageModel, *, gate: float = 0.
         small = stirred(join(KINDS[kind], part, llm))
     if isinstance(small, ResidualSmall):
         with torch.no_grad():
-            small.gate.fill_(gate)
+            small.gate.fill_(gate / small.kind.gate_scale)
     return Pair(llm, small, seed=seed)
 
 

@@ -32,8 +32,8 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _plan(steps: int = 150) -> StepPlan:
-    return StepPlan(steps=steps, learning_rate=1e-2, batch_size=8, precision="float32", seed=1)
+def _plan(steps: int = 150, learning_rate: float = 1e-2) -> StepPlan:
+    return StepPlan(steps=steps, learning_rate=learning_rate, batch_size=8, precision="float32", seed=1)
 
 
 def _counting(count: int) -> np.ndarray:
@@ -65,14 +65,15 @@ def test_a_planted_rule_is_learnt_beside_an_llm_that_does_not_know_it(
     before, text = fingerprints.of_llm(llm), _counting(3000)
     pair = Pair(llm, join(KINDS[kind], part, llm))
     untrained = _loss(pair, text[2500:])
-    recording = record(tmp_path, pair, text[:2500], LENGTH, llm=before)
-    learnt = train(pair, RecordedBlocks(recording, text[:2500]), _plan())
+    recording = record(tmp_path, pair, text[:2500], LENGTH, llm=before, passes=6)
+    rate = 1e-2 if kind == "informed" else 3e-3
+    learnt = train(pair, RecordedBlocks(recording, text[:2500]), _plan(200, rate))
     assert untrained > 4
     assert _loss(pair, text[2500:]) < 0.4
-    assert learnt.losses[0] > 4 and learnt.losses[-1] < 0.4 and learnt.steps == 150
+    assert learnt.losses[0] > 4 and learnt.losses[-1] < 0.4 and learnt.steps == 200
     assert fingerprints.of_llm(llm) == before
     if isinstance(pair.small, ResidualSmall):
-        assert abs(float(pair.small.gate.detach())) > 0.05
+        assert abs(float(pair.small.strength.detach())) > 0.5
 
 
 def test_a_follower_learns_what_the_llm_tells_and_no_more(tmp_path: Path, untied_lm: LanguageModel):

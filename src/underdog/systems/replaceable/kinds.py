@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from underdog.config import Config
 
@@ -38,6 +38,9 @@ class Residual(Config):
     tables: Literal["own", "shared"] = "own"
     """own: the small model has a token table and a vocabulary head; shared: it has only layers, reads the LLM's token table,
     and adds to the hidden state before the LLM's head: W(h + g·SLM), so that all of its parameters do work of its own."""
+    gate_scale: PositiveFloat = 16.0
+    """g is the number that is learnt times this: an optimiser moves a number by the learning rate a step, and g has to get from 0
+    to about 1 before the correction has its say."""
 
 
 Kind = Annotated[Follower | Informed | Residual, Field(discriminator="kind")]

@@ -14,8 +14,6 @@ from underdog.errors import SmallModelRefused, TokenizersDiffer
 from underdog.models import LanguageModel
 from underdog.systems.replaceable.kinds import Follower, Informed, Kind, Residual
 
-GATE_SCALE = 1.0
-"""g is the learnt gate times this."""
 Head = Callable[[Tensor], Tensor]
 """The LLM's vocabulary head: hidden states [..., H] to logits [..., V]. Its weights take no gradient."""
 
@@ -106,6 +104,8 @@ class InformedSmall(Small):
 class ResidualSmall(Small):
     """Corrects the LLM's logits; before training the correction is exactly 0, and its gate has a gradient."""
 
+    kind: Residual
+
     def __init__(self, kind: Residual, part: LanguageModel, llm: LanguageModel) -> None:
         super().__init__(kind, part)
         self.seen = None
@@ -113,6 +113,11 @@ class ResidualSmall(Small):
             self.seen = nn.Linear(llm.head_weight.shape[1], part.input_width, bias=False)
             nn.init.zeros_(self.seen.weight)
         self.gate = nn.Parameter(torch.zeros(()))
+
+    @property
+    def strength(self) -> Tensor:
+        """g"""
+        return self.kind.gate_scale * self.gate
 
     def inputs(self, seen: Seen) -> Tensor:
         return self._with_hidden(self.part.embeddings(seen.tokens), seen)
@@ -127,7 +132,7 @@ class ResidualSmall(Small):
         assert hidden is not None
         with torch.no_grad():
             base = head(hidden).float()
-        return base + GATE_SCALE * self.gate * self.part.logits(states).float()
+        return base + self.strength * self.part.logits(states).float()
 
 
 class SharedTablesSmall(ResidualSmall):
@@ -147,7 +152,7 @@ class SharedTablesSmall(ResidualSmall):
 
     def logits(self, states: Tensor, hidden: Tensor | None, head: Head) -> Tensor:
         assert hidden is not None
-        return head(hidden + (self.gate * self.out(states)).to(hidden.dtype)).float()
+        return head(hidden + (self.strength * self.out(states)).to(hidden.dtype)).float()
 
 
 def join(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
