@@ -37,14 +37,17 @@ def list_(address: Address, json: Json = False) -> None:
     from dataclasses import asdict
 
     with _opened(address) as store:
-        counts, spending = store.counts(), store.spending_of_all()
+        place, counts, spending = store.place, store.counts(), store.spending_of_all()
     if json:
         money = {teacher: asdict(spent) for teacher, spent in spending.items()}
         typer.echo(dumps({"counts": [asdict(count) for count in counts], "spending_usd": money}, indent=1))
         return
-    from rich.console import Console
+    if not counts:
+        _say(f"{place}: nothing is kept here yet.")
+    else:
+        from rich.console import Console
 
-    Console().print(_table(counts))
+        Console().print(_table(counts))
     for teacher, spent in spending.items():
         typer.echo(_spending_line(teacher, spent))
 
@@ -62,14 +65,12 @@ def show(
     from underdog.knowledge.exporting import to_row
 
     with _opened(address) as store:
-        found = store.starting_with(key)
+        place, found = store.place, store.starting_with(key)
     if not found:
-        raise UnknownName(
-            f"{address}: no record has a key that starts with {key!r}. `underdog knowledge export` writes all keys."
-        )
+        raise UnknownName(f"{place}: no record has a key that starts with {key!r}. `underdog knowledge export` writes all keys.")
     if len(found) > 1:
         some = ", ".join(record.key[:16] for record in found[:5])
-        raise UnknownName(f"{address}: {len(found)} records have a key that starts with {key!r} ({some}, ...). Give more of it.")
+        raise UnknownName(f"{place}: {len(found)} records have a key that starts with {key!r} ({some}, ...). Give more of it.")
     typer.echo(dumps(to_row(found[0]), indent=1, ensure_ascii=False) if json else _shown(found[0]))
 
 
@@ -107,18 +108,18 @@ def verify(address: Address, json: Json = False) -> None:
     from dataclasses import asdict
 
     with _opened(address) as store:
-        found, number = store.verify(), sum(count.records for count in store.counts())
+        place, found, number = store.place, store.verify(), sum(count.records for count in store.counts())
     if json:
         typer.echo(dumps([asdict(damage) for damage in found], indent=1))
     for damage in found if not json else ():
         typer.echo(str(damage))
     if found:
         _say(
-            f"Error: {address}: {len(found)} places are damaged. Save what is whole: `underdog knowledge export {address} "
+            f"Error: {place}: {len(found)} places are damaged. Save what is whole: `underdog knowledge export {place} "
             "saved.jsonl`, then `underdog knowledge import new.sqlite saved.jsonl`."
         )
         raise typer.Exit(1)
-    _say(f"{address}: all {number} records are as they were written.")
+    _say(f"{place}: all {number} records are as they were written.")
 
 
 @app.command("import", short_help="Take records, or rationales, out of a file.")
@@ -174,8 +175,10 @@ def _table(counts: "list[Count]") -> "Table":
 
     table = Table(box=box.SIMPLE)
     revisions = any(count.revision for count in counts)
-    for column in ("teacher", *(["revision"] if revisions else []), "task", "mode"):
+    for column in ("teacher", *(["revision"] if revisions else [])):
         table.add_column(column, overflow="fold")
+    for column in ("task", "mode"):
+        table.add_column(column, no_wrap=True)
     for column in ("records", "tokens in", "out", "US$", "last"):
         table.add_column(column, justify="right", no_wrap=True)
     for count in counts:

@@ -31,7 +31,7 @@ def export(store: Store, path: Path, *, teacher: str | None = None, task: str | 
             f"{path}: records cannot be written into such a file. Choose a name that ends in {', '.join(ENDINGS)}."
         )
     counts = store.counts()
-    if teacher is not None and all(count.teacher != teacher for count in counts):
+    if teacher is not None and counts and all(count.teacher != teacher for count in counts):
         raise unknown(f"teacher in {store.place}", teacher, {count.teacher for count in counts})
     counted = _Counted(to_row(record) for record in store.find(teacher=teacher, task=task))
     with whole_file(path) as file:

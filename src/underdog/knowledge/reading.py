@@ -8,8 +8,9 @@ from sqlalchemy import Row, Select, select, text
 
 from underdog.errors import StoreDamaged
 from underdog.knowledge.database import Database
-from underdog.knowledge.records import Damage, Record, unharmed, whole_characters
+from underdog.knowledge.records import Damage, Record, unharmed
 from underdog.knowledge.schema import RECORDS
+from underdog.teachers.writing import whole_characters
 
 CHUNK = 500
 """Rows that are fetched at once: a long reading holds neither memory nor a transaction."""

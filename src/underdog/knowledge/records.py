@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from underdog.teachers.writing import Reply, Request, Sampling
+from underdog.teachers.writing import Reply, Request, Sampling, whole_characters
 
 Mode = Literal["free", "forced", "imported"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -96,11 +96,6 @@ def unharmed(key: str, written: str, expected: str) -> Record:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def whole_characters(text: str) -> str:
-    """Put U+FFFD in place of halves of characters, which a reply that was cut off may end in and no file can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """One call of an OpenAI-compatible server: what is sent, and what everything that may come back means."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from underdog.errors import TeacherUnavailable
 from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.retry import retry_after_s
 from underdog.teachers.spending import NOTHING, Tokens
-from underdog.teachers.writing import Request
+from underdog.teachers.writing import Request, whole_characters
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError, AsyncOpenAI
@@ -190,11 +191,11 @@ class Chat:
     def _read(self, text: str) -> Said:
         """Check a reply's form. What cannot be read may have been charged, nobody knows for how much."""
         try:
-            completion = _Completion.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = "the reply is cut off or no JSON" if first["type"] == "json_invalid" else "the reply is no chat completion"
-            raise Passing(f"{what}: {self._quoted(text)}", tokens=None) from None
+            completion = _Completion.model_validate_json(_unescaped(text))
+        except ValidationError:
+            raise Passing(f"the reply is no chat completion: {self._quoted(text)}", tokens=None) from None
+        except (ValueError, RecursionError):
+            raise Passing(f"the reply is cut off or no JSON: {self._quoted(text)}", tokens=None) from None
         self._has_answered = True
         choice, usage = completion.choices[0], completion.usage
         tokens = usage.tokens if usage else None
@@ -209,6 +210,12 @@ class Chat:
             text = text.replace(self._key, "***")
         text = " ".join(text.split())
         return repr(text if len(text) <= 200 else text[:200] + "…")
+
+
+def _unescaped(text: str) -> str:
+    """JSON without escaped halves of characters, in which a text that was cut at its limit may end. Raises ValueError where it
+    is no JSON."""
+    return whole_characters(json.dumps(json.loads(text), ensure_ascii=False))
 
 
 def _message(error: "APIStatusError") -> str:

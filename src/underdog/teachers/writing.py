@@ -70,3 +70,8 @@ class Writer(Protocol):
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
         """Yield every request with its reply as it comes, in any order. Raises UnderdogError when it cannot go on at all."""
         ...
+
+
+def whole_characters(text: str) -> str:
+    """Put U+FFFD in place of halves of characters, which a reply that was cut off may end in and no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -44,6 +44,27 @@ def test_list_shows_counts_and_cost(path: Path) -> None:
     ]
 
 
+def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "new.sqlite"
+    with Store.open(path) as store:
+        store.reserve("big-7b", 0.125, cap=None)
+    shown = run("list", path)
+    assert (shown.exit_code, shown.stderr) == (0, f"{path}: nothing is kept here yet.\n")
+    assert shown.stdout.startswith("big-7b has cost US$ 0.0000; US$ 0.1250 more is set aside")
+
+
+def test_no_command_shows_the_password_of_a_database(postgresql) -> None:
+    address = postgresql.emptied()
+    with Store.open(address) as store:
+        assert run("list", address).stderr.startswith(f"{store.place}: nothing is kept")
+        store.add([record(1), record(2)])
+    with raw(address) as connection:
+        connection.exec_driver_sql("UPDATE knowledge_records SET content = '{}' WHERE id = 2")
+    for command in (["list"], ["show", "zz"], ["show", ""], ["show", record(1).key[:9]], ["verify"], ["verify", "--json"]):
+        shown = run(command[0], address, *command[1:])
+        assert shown.output and "s3cret" not in shown.output
+
+
 def test_show_prints_one_record_whole_and_no_sign_that_steers_the_terminal(path: Path) -> None:
     kept = record(2, "Red \x1b[31mtext\n in two lines")
     shown = run("show", path, kept.key[:12])

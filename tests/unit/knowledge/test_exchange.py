@@ -74,6 +74,8 @@ def test_only_a_teachers_or_a_tasks_records_are_exported(store: Store, tmp_path:
 def test_an_export_of_nothing_is_refused_and_writes_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnderdogError, match=r"there is nothing to export here\. `underdog knowledge list` shows what is kept\."):
         export(store, tmp_path / "a.jsonl")
+    with pytest.raises(UnderdogError, match=r"there is nothing to export here\."):
+        export(store, tmp_path / "a.jsonl", teacher="big-7b")
     store.add(RECORDS)
     with pytest.raises(UnderdogError, match=r"nothing to export here for this task\."):
         export(store, tmp_path / "a.parquet", task="0" * 64)

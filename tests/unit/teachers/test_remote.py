@@ -62,6 +62,13 @@ def test_a_prompt_goes_out_as_asked_and_its_reply_comes_back_with_its_count() ->
     }  # fmt: skip
 
 
+def test_half_a_character_at_the_end_of_a_text_that_was_cut_does_not_make_it_unreadable() -> None:
+    with FaultyServer(lambda prompt, time: Say("It is \ud83d", finish="length")) as server:
+        reply = only(server)
+    assert isinstance(reply, Reply) and (reply.text, reply.finish) == ("It is \ufffd", "length")
+    assert len(server.calls) == 1
+
+
 def test_many_calls_are_in_flight_at_once_but_never_more_than_allowed() -> None:
     with FaultyServer(lambda prompt, time: slow(0.02)) as server:
         outcomes = list(writer(server, concurrency=5).write(requests(30)))
@@ -102,6 +109,7 @@ def test_a_slow_server_is_not_waited_for_longer_than_the_timeout() -> None:
         (BROKEN, "HTTP 500: 'something went wrong'"),
         (slow(30), "no reply within 1 s"),
         (CUT, 'the reply is cut off or no JSON: \'{"id": "1", "object": '),
+        (Say(body="[" * 100_000), "the reply is cut off or no JSON: '[[["),
         (SHORT, "the connection broke: "),
         (RESET, "the connection broke: "),
         (WRONG_SCHEMA, 'the reply is no chat completion: \'{"hello": "world"}\''),
