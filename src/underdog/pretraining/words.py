@@ -15,7 +15,7 @@ def planned_text(found: Planned) -> str:
         [
             _model(found),
             _corpus(found.corpus),
-            f"Training: {found.steps:,} steps, {found.tokens:,} tokens, {found.passes:.1f} passes over the training texts.",
+            f"Training: {found.steps:,} steps, {found.tokens:,} tokens, {found.passes:,.2f} passes over the training texts.",
             _speed(found.speed),
             f"That takes about {seconds(found.seconds)}; held-out losses and samples come on top.",
         ]
@@ -24,7 +24,7 @@ def planned_text(found: Planned) -> str:
 
 def pretrained_text(found: Pretrained, folder: Path) -> str:
     """What came of it, and where it is."""
-    trained = f"{found.steps:,} steps, {found.tokens:,} tokens, {found.passes:.1f} passes, {seconds(found.seconds)}"
+    trained = f"{found.steps:,} steps, {found.tokens:,} tokens, {found.passes:,.2f} passes, {seconds(found.seconds)}"
     newest = max((sample.step for sample in found.samples), default=0)
     samples = [f"  {sample.prompt!r} … {sample.text!r}" for sample in found.samples if sample.step == newest]
     return "\n".join(
