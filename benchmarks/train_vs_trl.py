@@ -34,6 +34,7 @@ from underdog.settings import Settings
 from underdog.task.examples import Example
 from underdog.task.files import find_file
 from underdog.task.recipes import Rationales
+from underdog.task.teachers import RecordedTeacher
 from underdog.teachers.recorded import read_rationales
 from underdog.training.loop import Plan, train
 
@@ -134,15 +135,12 @@ def main() -> int:
 
 def material(settings: Settings, count: int) -> tuple[list[Example], Knowledge]:
     """The first `count` training questions about which both teachers wrote something."""
+    questions = common.arc("train.jsonl.gz", settings)
     written = {}
-    for teacher in TEACHERS:
-        file = find_file(f"{common.ARC}/rationales_{teacher}_train.jsonl.gz", settings.cache, settings)
-        written[teacher] = read_rationales(file, teacher, "rationale")
-    examples = [
-        example
-        for example in common.arc("train.jsonl.gz", settings)
-        if all(example.id in written[teacher] for teacher in TEACHERS)
-    ]
+    for name in TEACHERS:
+        file = find_file(f"{common.ARC}/rationales_{name}_train.jsonl.gz", settings.cache, settings)
+        written[name] = read_rationales(file, RecordedTeacher(name=name, rationales=str(file)), questions)
+    examples = [example for example in questions if all(example.id in written[name] for name in TEACHERS)]
     return examples[:count], Knowledge(written, dict.fromkeys(TEACHERS, 1.0))
 
 
