@@ -10,6 +10,8 @@ from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revisio
 from underdog.knowledge.replies import read_reply
 from underdog.knowledge.store import Store
 from underdog.task.examples import Example
+from underdog.task.files import first_row
+from underdog.task.prompts import as_text
 from underdog.task.rationales import FreeRationale, Rationale
 from underdog.task.recipes import Labels, Rationales
 from underdog.task.task import Task
@@ -110,13 +112,16 @@ def _learnt_from(task: Task) -> set[str]:
 
 
 def _from_file(task: Task, teacher: RecordedTeacher, train: Sequence[Example], notes: list[str]) -> Mapping[str, Rationale]:
-    path = task.rationales[teacher.name]
-    found = read_rationales(path, teacher, train)
+    path, repeated = task.rationales[teacher.name], list[str]()
+    found = read_rationales(path, teacher, train, repeated)
     if not found:
         raise TaskError(
-            f"{path}: none of the {len(train)} training items has a rationale here (items are matched by id, such as "
-            f"{train[0].id!r}). Check that the file belongs to this training data, or name the id column in fields.id."
+            f"{path}: none of the {len(train)} training items has a rationale here (items are matched by id: such as "
+            f"{train[0].id!r} in the training data, {as_text(first_row(path).values['id'])!r} in this file). Check that the file "
+            "belongs to this training data, or name the id column in fields.id."
         )
+    if repeated:
+        notes.append(f"of {len(set(repeated))} items {teacher.name} has several rationales in {path.name}: the last one counts")
     _note(notes, teacher.name, found, len(train), answering=teacher.answers is not None)
     return found
 

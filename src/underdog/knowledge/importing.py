@@ -173,7 +173,7 @@ def _filled(row: Row, column: str) -> str:
             f"{row.where}: field {column!r} {found}.{'' if column in row.values else nearest(column, row.values)} "
             "Each row needs the item's id and a text; fill it in, or remove the row."
         )
-    return str(value)
+    return as_text(value)
 
 
 def _text(row: Row, field: str) -> str:

@@ -14,10 +14,12 @@ from underdog.task.rationales import ForcedRationale, FreeRationale, Rationale
 from underdog.task.teachers import RecordedTeacher
 
 
-def read_rationales(path: Path, teacher: RecordedTeacher, examples: Sequence[Example]) -> dict[str, Rationale]:
+def read_rationales(
+    path: Path, teacher: RecordedTeacher, examples: Sequence[Example], repeated: list[str] | None = None
+) -> dict[str, Rationale]:
     """Read a teacher's rationales of these examples by item id; rows of other items are passed over.
 
-    Empty texts are left out, unless the teacher's own answer stands beside one. An answer that is none of the item's
+    Of several rows about one item the last counts; the item is added to `repeated` for each of the others. Empty texts are left out, unless the teacher's own answer stands beside one. An answer that is none of the item's
     choices is None. Raises TaskError with file and line where a column is missing, or a choice's index out of range.
     """
     by_id = {example.id: example for example in examples}
@@ -28,9 +30,11 @@ def read_rationales(path: Path, teacher: RecordedTeacher, examples: Sequence[Exa
             if column not in row.values:
                 needed = " and ".join(map(repr, columns))
                 raise TaskError(f"{row.where}: field {column!r} is missing. Each row needs {needed}; add it or drop the row.")
-        example = by_id.get(str(row.values["id"]))
+        example = by_id.get(as_text(row.values["id"]))
         rationale = _rationale(row, teacher, example) if example is not None else None
         if rationale is not None:
+            if rationale.example_id in found and repeated is not None:
+                repeated.append(rationale.example_id)
             found[rationale.example_id] = rationale
     return found
 

@@ -60,9 +60,18 @@ def test_missing_and_empty_reasons_are_counted_in_a_note(tmp_path: Path) -> None
 
 
 def test_a_file_that_belongs_to_other_data_is_an_error(tmp_path: Path) -> None:
-    told = r"big\.jsonl: none of the 20 training items has a rationale here .*such as 'item-\d+'.*fields\.id"
+    told = (
+        r"big\.jsonl: none of the 20 training items has a rationale here \(items are matched by id: such as 'item-\d+' in the "
+        r"training data, 'another' in this file\).*fields\.id"
+    )
     with pytest.raises(TaskError, match=told):
         collected(tmp_path, big=[{"id": "another", "rationale": "because"}])
+
+
+def test_of_several_reasons_for_one_item_the_last_counts_and_one_is_told(tmp_path: Path) -> None:
+    knowledge, _ = collected(tmp_path, big=[*reasons(ROWS, "first"), *reasons(ROWS, "last")])
+    assert {rationale.text.split()[0] for rationale in knowledge.rationales["big"].values()} == {"last"}
+    assert knowledge.notes == ("of 20 items big has several rationales in big.jsonl: the last one counts",)
 
 
 def test_without_recorded_teachers_nothing_is_known(tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ def test_with_a_task_only_knowledge_about_its_items_is_kept_and_none_about_its_t
     task = Task.load(write_task(tmp_path, label_rows(60)), settings(tmp_path))
     splits = split(task)
     rows = [{"id": f"item-{number}", "rationale": f"Because of {number}.", "teacher_answer": 2} for number in range(60)]
+    rows[0]["id"] += " "
     file = write_rows(tmp_path / "others.jsonl", [*rows, {"id": "strange", "rationale": "So."}])
     known = {example.id for example in (*splits.train, *splits.valid)}
     unknown_ids = {f"item-{number}" for number in range(60)} - known - set(splits.test.ids)

@@ -26,7 +26,7 @@ def written(folder: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_reasons_are_read_by_id_without_white_space_around_them(tmp_path: Path) -> None:
-    path = written(tmp_path, {"id": 7, "why": " Because. \n"}, {"id": "b", "why": "für"}, {"id": "test-1", "why": "other item"})
+    path = written(tmp_path, {"id": 7, "why": " Because. \n"}, {"id": " b ", "why": "für"}, {"id": "test-1", "why": "other item"})
     assert read_rationales(path, FORCED, EXAMPLES) == {
         "7": ForcedRationale("7", "Big", "Because."),
         "b": ForcedRationale("b", "Big", "für"),

@@ -116,7 +116,9 @@ def test_samples_of_one_teacher_are_wrong_each_for_itself_and_disagree_with_nobo
     items = [example(id) for id in "12"]
     said = {"big": ("fish", "birds"), "big #2": ("birds", "birds"), "other": ("fish", "fish")}
     teachers = {name: name.removesuffix(" #2") for name in said}
-    reasons = {name: {id: free(id, teachers[name], own) for id, own in zip("12", both, strict=True)} for name, both in said.items()}
+    reasons = {
+        name: {id: free(id, teachers[name], own) for id, own in zip("12", both, strict=True)} for name, both in said.items()
+    }
     for answers in ({}, {"big": {"1": "fish", "2": "birds"}}):
         left = select(reasons, items, ["disagree"], answers=answers).rationales
         assert {name: set(by_item) for name, by_item in left.items()} == {name: {"1"} for name in said}
