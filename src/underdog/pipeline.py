@@ -10,6 +10,7 @@ from underdog.report.write import write_report
 from underdog.runs import Run
 from underdog.search.assemble import assemble
 from underdog.search.confirm import confirm
+from underdog.search.distil import refuse_other_tokenizers
 from underdog.search.judge import judge
 from underdog.search.references import prepare
 from underdog.search.schedule import search
@@ -33,6 +34,7 @@ def find_smallest(
     with folder.session():
         started, before = monotonic(), folder.seconds
         bench = Workbench.of(task, folder, settings, progress or Silent())
+        refuse_other_tokenizers(bench)
         reference, *others = [prepare(bench, name) for name in task.spec.references]
         found = search(bench, reference)
         systems = assemble(bench, found)

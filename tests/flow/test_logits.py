@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from flow import planted
 from flow.planted import Found, label_rows
-from underdog.errors import SignalsDamaged
+from underdog.errors import SignalsDamaged, TokenizersDiffer
+from underdog.search.estimate import estimate
 
 TEACHER = {"name": "taught", "kind": "trained", "model": "MODEL"}
 RECIPES = [
@@ -69,3 +71,18 @@ def test_damaged_records_are_named_and_nothing_is_learnt_from_them(found: Found)
     with pytest.raises(SignalsDamaged, match=r"damaged\. Its SHA-256 is .* Delete the folder, and start again"):
         planted.find(found.task_file)
     data.write_bytes(whole)
+
+
+def test_a_teacher_with_another_tokenizer_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    other = tiny.write_llama(tmp_path / "other")
+    tiny.byte_fallback_tokenizer().save_pretrained(other)
+    teachers = [{"name": "untrained", "model": "MODEL"}, TEACHER | {"model": str(other)}]
+    task_file = planted.write_task(
+        tmp_path, label_rows(120), teachers=teachers, reference="untrained", recipes=["labels", "logits"]
+    )
+    with pytest.raises(TokenizersDiffer, match=r"and teacher 'taught' do not share a tokenizer: .* recipe 'rationales'"):
+        planted.find(task_file)
+    assert not list(tmp_path.glob("**/students/*"))
+    task = planted.load(task_file)
+    with pytest.raises(TokenizersDiffer):
+        estimate(task, task.settings, planted.Recorder())

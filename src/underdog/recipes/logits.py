@@ -6,7 +6,7 @@ with the teachers' shares a_m adding up to 1. A student with a trimmed vocabular
 tokens that it lacks count as tail.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,18 +64,23 @@ def shared_tokens(lm: LanguageModel, records: Records) -> NDArray[np.int32]:
     """
     vocabulary, teacher = records.vocabulary, records.teacher
     own: dict[str, int] = lm.tokenizer.get_vocab()
-    foreign = sorted(own.keys() - vocabulary.keys())
-    if foreign:
-        raise TokenizersDiffer(
-            f"student {lm.name!r} and teacher {teacher!r} do not share a tokenizer: {len(foreign):,} of the student's "
-            f"{len(own):,} tokens, such as {foreign[0]!r}, are none of the teacher's {len(vocabulary):,}. What one expects next "
-            "says nothing about the other's tokens. Name a teacher of the student's own family, or let this one teach by text: "
-            "recipe 'rationales' with its reasons, or 'labels' with answers_from."
-        )
+    refuse_foreign(lm.name, own, teacher, vocabulary)
     ours = np.full(records.rows, -1, np.int32)
     for token, number in own.items():
         ours[vocabulary[token]] = number
     return ours
+
+
+def refuse_foreign(student: str, own: Collection[str], teacher: str, vocabulary: Mapping[str, int]) -> None:
+    """Raise TokenizersDiffer unless all of the student's own tokens are in the teacher's vocabulary."""
+    foreign = sorted(set(own) - vocabulary.keys())
+    if foreign:
+        raise TokenizersDiffer(
+            f"student {student!r} and teacher {teacher!r} do not share a tokenizer: {len(foreign):,} of the student's "
+            f"{len(own):,} tokens, such as {foreign[0]!r}, are none of the teacher's {len(vocabulary):,}. What one expects next "
+            "says nothing about the other's tokens. Name a teacher of the student's own family, or let this one teach by text: "
+            "recipe 'rationales' with its reasons, or 'labels' with answers_from."
+        )
 
 
 def add_signals(

@@ -9,6 +9,7 @@ from underdog.knowledge import signals
 from underdog.knowledge.observe import DRAW_EVERY, DRAWS, lay_texts, observe
 from underdog.knowledge.signals import Records
 from underdog.models import LanguageModel
+from underdog.recipes.logits import refuse_foreign
 from underdog.search.candidates import Candidate
 from underdog.search.workbench import Workbench
 from underdog.students.ladder import Shape
@@ -30,6 +31,23 @@ def followed_teachers(spec: TaskSpec, recipe: Logits) -> list[tuple[Followed, fl
         chosen = [teacher for teacher in able if teacher.name in recipe.teachers]
     weighed = [(teacher, teacher.weight if isinstance(teacher, LocalTeacher) else 1.0) for teacher in chosen]
     return [(teacher, weight) for teacher, weight in weighed if weight > 0]
+
+
+def refuse_other_tokenizers(bench: Workbench) -> None:
+    """Raise TokenizersDiffer, before anything is trained, where a recipe's teacher lacks tokens that students' texts have."""
+    spec = bench.task.spec
+    followed = [
+        teacher for recipe in spec.recipes if isinstance(recipe, Logits) for teacher, _ in followed_teachers(spec, recipe)
+    ]
+    others = {teacher.model: teacher.name for teacher in followed if teacher.model != spec.students.start}
+    if not others:
+        return
+    texts = [text for one in bench.splits.train for text in (one.question.prompt, one.question.cue, " " + one.answer)]
+    used = {token for tokens in bench.base.encode(texts) for token in tokens}
+    own = bench.base.tokenizer.convert_ids_to_tokens(sorted(used))
+    for model, name in others.items():
+        refuse_foreign(spec.students.start, own, name, load_model(bench, model).tokenizer.get_vocab())
+        models.forget()
 
 
 def load_model(bench: Workbench, model: str) -> LanguageModel:
