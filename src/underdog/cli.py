@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from underdog import cli_knowledge, cli_pretrain, cli_stack
+from underdog import cli_knowledge, cli_pretrain, cli_replace, cli_stack
 from underdog.errors import UnderdogError
 from underdog.settings import Settings
 
@@ -49,6 +49,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_knowledge.app, name="knowledge", short_help="Look after what teachers have said.")
+app.add_typer(cli_replace.app, name="replace", short_help="Turn one frozen LLM to many tasks with small models.")
 app.add_typer(cli_stack.app, name="stack", short_help="Look into a stack: its steps' texts, and what each step costs.")
 
 TaskFile = Annotated[Path, typer.Argument(help="The task file (YAML).")]

@@ -241,6 +241,7 @@ def load(
     """Load a model by catalogue name, folder or hub id; raises UnknownName or ModelUnavailable."""
     location = weights.resolve(name, settings)
     _quiet()
+    register()
     if location.entry is not None:
         folder = _converted(location.entry, settings, progress or Silent())
         source, offline = str(folder), True
@@ -413,6 +414,7 @@ def parameters_of(name: str, settings: Settings) -> int:
         return location.entry.parameters
     source = str(location.folder or location.hub_id)
     local = settings.offline or location.folder is not None
+    register()
     config = AutoConfig.from_pretrained(source, local_files_only=local, trust_remote_code=False)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config).num_parameters()

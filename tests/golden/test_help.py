@@ -18,10 +18,24 @@ from flow.planted import label_rows, settings, write_task
 from underdog.cli import app
 
 FOLDER = Path(__file__).parent / "help"
-COMMANDS = ("underdog", "demo", "init", "check", "find", "record", "evaluate", "show", "pretrain", "knowledge", "stack")
+COMMANDS = (
+    "underdog",
+    "demo",
+    "init",
+    "check",
+    "find",
+    "record",
+    "evaluate",
+    "show",
+    "pretrain",
+    "knowledge",
+    "replace",
+    "stack",
+)
 ON_STORES = tuple(f"knowledge {command}" for command in ("list", "show", "export", "verify", "import"))
 ON_STACKS = tuple(f"stack {command}" for command in ("trace", "attribute"))
-GROUPS = {"knowledge": ON_STORES, "stack": ON_STACKS}
+ON_SMALL = tuple(f"replace {command}" for command in ("train", "compare", "list", "swap", "verify", "write"))
+GROUPS = {"knowledge": ON_STORES, "replace": ON_SMALL, "stack": ON_STACKS}
 
 
 def file_of(command: str) -> str:
@@ -54,7 +68,7 @@ def plan() -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    **{file_of(command): lambda command=command: page(command) for command in (*COMMANDS, *ON_STORES, *ON_STACKS)},
+    **{file_of(command): lambda command=command: page(command) for command in (*COMMANDS, *ON_STORES, *ON_SMALL, *ON_STACKS)},
     "check.json": plan,
 }
 
@@ -70,7 +84,7 @@ def test_every_command_has_a_page_with_an_example() -> None:
     assert set(commands) == set(COMMANDS) - {"underdog"}
     for group, whole in GROUPS.items():
         assert {f"{group} {command}" for command in commands[group].commands} == set(whole)
-    for command in (*sorted({*COMMANDS} - {"underdog", *GROUPS}), *ON_STORES, *ON_STACKS):
+    for command in (*sorted({*COMMANDS} - {"underdog", *GROUPS}), *ON_STORES, *ON_SMALL, *ON_STACKS):
         assert f"Example: underdog {command}" in (FOLDER / file_of(command)).read_text(encoding="utf-8")
     for group in ("underdog", *GROUPS):
         assert "..." not in (FOLDER / f"{group}.txt").read_text(encoding="utf-8").partition("Commands:")[2]

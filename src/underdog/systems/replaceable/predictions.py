@@ -33,11 +33,27 @@ class Chances:
             hashed = _mixed(tokens.astype(np.uint64) + places.astype(np.uint64) * STEP)
             sums = self._sums[:, None] + np.where(places >= 0, hashed, np.uint64(0)).cumsum(1, dtype=np.uint64)
         self._sums, self._places = sums[:, -1], self._places + tokens.shape[1]
-        return (_mixed(sums) >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+        return _chance(sums)
+
+    def on_trees(
+        self, tokens: NDArray[np.int64], positions: NDArray[np.int64], visible: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """[B, T] chances at the nodes of trees that begin here: each as of the text on the way to its node.
+
+        `positions` [B, T] are the nodes' on their ways, and `visible` [B, T, T] is true at a node and those before it on its way.
+        """
+        with np.errstate(over="ignore"):
+            hashed = _mixed(tokens.astype(np.uint64) + positions.astype(np.uint64) * STEP)
+            ways = np.where(visible, hashed[:, None, :], np.uint64(0)).sum(-1, dtype=np.uint64)
+            return _chance(self._sums[:, None] + ways)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
         self._sums, self._places = self._sums[list(rows)], self._places[list(rows)]
+
+
+def _chance(sums: NDArray[np.uint64]) -> NDArray[np.float32]:
+    return (_mixed(sums) >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

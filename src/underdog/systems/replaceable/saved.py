@@ -102,6 +102,15 @@ def about(folder: Path) -> About:
         raise SmallModelDamaged(f"{path} is damaged: {what}. {_AGAIN}") from error
 
 
+def check(folder: Path, known: Llm) -> About:
+    """Make sure that a small model is whole and was made for this LLM, without loading it. Raises what `load_for` raises."""
+    found = about(folder)
+    _check_made_for(folder, found, known)
+    for name in (CONFIG, WEIGHTS):
+        _unharmed(folder / name, found)
+    return found
+
+
 def load(folder: Path, llm: LanguageModel, known: Llm) -> tuple[Small, About]:
     """Read a small model for this LLM, of which `known` are the fingerprints; nothing of the LLM is touched.
 

@@ -1,0 +1,133 @@
+"""What a file asks for is what is built: sizes, ranks, tables, context; and what cannot be is told before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import replaces
+from underdog.errors import ModelUnavailable, TaskError
+from underdog.nanofft.configuration import small
+from underdog.nanofft.modeling import parameter_count
+from underdog.replacing import learners, recordings
+from underdog.replacing.learners import nanofft_config
+from underdog.replacing.ready import Bench
+from underdog.replacing.ways import NanoFFT, ResidualWay, Shrunk
+from underdog.systems.replaceable.pair import Pair
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return replaces.bench(replaces.write(tmp_path_factory.mktemp("bench")))
+
+
+def test_a_size_takes_the_widest_states_that_fit(bench: Bench):
+    config = nanofft_config(NanoFFT(size="60K", layers=2), bench.llm, 32)
+    wider = nanofft_config(NanoFFT(hidden_size=config.hidden_size + 8, layers=2), bench.llm, 32)
+    assert parameter_count(config) <= 60_000 < parameter_count(wider)
+    assert (config.embedding_size, config.vocab_size, config.max_position_embeddings) == (32, len(bench.llm.head_weight), 32)
+    with pytest.raises(
+        ModelUnavailable, match=r"no small model of 1,000 parameters has 2 layers and the tables of .* the narrowest"
+    ):
+        nanofft_config(NanoFFT(size="1K", layers=2), bench.llm, 32)
+
+
+def test_the_seeds_small_model_is_the_seeds():
+    class Llm:
+        """As far as a shape asks of it."""
+
+        head_weight, input_width, pad, tokenizer = torch.empty(1092, 1), 1024, 0, type("T", (), {"eos_token_id": 1})()
+
+    config = nanofft_config(NanoFFT(hidden_size=384, layers=7, context=370), Llm(), 128)  # type: ignore[arg-type]
+    assert parameter_count(config) == parameter_count(small()) == 9_756_156
+
+
+def test_tables_begin_as_the_llms_or_fresh(bench: Bench):
+    way = ResidualWay()
+    copied = learners.part_of(bench, way)
+    assert torch.equal(copied.model.get_input_embeddings().weight, bench.llm.model.get_input_embeddings().weight)
+    fresh = learners.part_of(bench, way.model_copy(update={"small": NanoFFT(hidden_size=32, layers=1, tables="fresh")}))
+    assert not torch.equal(fresh.model.get_input_embeddings().weight, copied.model.get_input_embeddings().weight)
+
+
+def test_a_small_model_is_cut_from_the_llm_or_has_its_shape_only(bench: Bench):
+    def part(**fields: str):
+        return learners.part_of(bench, ResidualWay(small=Shrunk(size="35K", **fields)))  # type: ignore[arg-type]
+
+    copied, fresh = part(), part(weights="fresh")
+    assert copied.parameter_count() == fresh.parameter_count() <= 35_000
+    assert torch.equal(copied.head_weight, bench.llm.head_weight) and not torch.equal(fresh.head_weight, bench.llm.head_weight)
+
+
+def test_first_weights_follow_from_the_seed_and_the_llm_is_left_alone(bench: Bench):
+    before = {name: value.clone() for name, value in bench.llm.model.state_dict().items()}
+    for way in bench.spec.ways:
+        one, same, other = (learners.build(bench, way, seed) for seed in (1, 1, 2))
+        if isinstance(one, Pair):
+            one, same, other = one.small, same.small, other.small  # type: ignore[union-attr]
+        else:
+            one, same, other = one.model, same.model, other.model  # type: ignore[union-attr]
+        pairs = zip(one.state_dict().values(), same.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs), way.kind
+        if way.kind not in ("full",):
+            theirs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+            assert not all(torch.equal(a, b) for a, b in theirs), way.kind
+        with torch.no_grad():
+            for parameter in one.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(1)
+    after = bench.llm.model.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_an_adapter_has_the_rank_that_comes_nearest_to_its_small_model(bench: Bench):
+    lora, residual = bench.spec.way("lora"), bench.spec.way("residual")
+    wanted = learners.trainable(learners.build(bench, residual, 0))
+    learner = learners.build(bench, lora, 0)
+    rank = learners.rank(learner)
+    each = learners.trainable(learner) / rank
+    assert abs(rank * each - wanted) <= min(abs((rank + step) * each - wanted) for step in (-1, 1))
+    assert learners.in_memory(learner) == bench.llm.parameter_count(), "adapters are folded in when it answers"
+
+
+def test_the_llm_reads_once_for_all_where_that_is_less(bench: Bench):
+    residual, follower = bench.spec.way("residual"), bench.spec.way("follower")
+    count = len(bench.subject.corpus.train)  # type: ignore[attr-defined]
+    assert 2 * count < 100 * 8 * 32, "or the planted text has grown"
+
+    def times(way: object, steps: int, **how: object) -> int:
+        spec = bench.spec.model_copy(update={"recording": bench.spec.recording.model_copy(update=how)})
+        here = Bench(spec, bench.run, bench.settings, bench.progress, bench.llm, bench.known, bench.subject, bench.context)
+        plan = spec.plan(way, 1e-2, 0)  # type: ignore[arg-type]
+        return recordings.passes(here, way, type(plan)(**{**_fields(plan), "steps": steps}))  # type: ignore[arg-type]
+
+    few = count // (8 * 32)
+    assert times(residual, 100) == times(follower, 100) == 2
+    assert times(residual, few) == 0 and times(residual, few, when="always") == 1
+    assert times(residual, 100, when="never") == 0
+    assert times(residual, 100, gigabytes=count * 64 * 1.5 / 1e9) == 1, "there is room for one pass of hidden states"
+    assert times(residual, 100, gigabytes=1e-9) == 0
+
+
+def _fields(plan: object) -> dict:
+    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_more_context_than_a_model_reads_is_refused(tmp_path: Path):
+    with pytest.raises(TaskError, match=r"training.context is 300, but .*llm reads 256 tokens at most. Allowed: 2 to 256."):
+        replaces.bench(replaces.write(tmp_path, replaces.FILE.replace("context: 32", "context: 300")))
+    narrow = replaces.FILE.replace("layers: 1}", "layers: 1, context: 20}")
+    with pytest.raises(
+        TaskError, match=r"training.context is 32, but the small model reads 20 tokens at most. Allowed: 2 to 20."
+    ):
+        replaces.bench(replaces.write(tmp_path, narrow))
+    assert replaces.bench(replaces.write(tmp_path, narrow.replace("context: 32, ", ""))).context == 20
+
+
+def test_the_test_part_is_sealed_until_it_is_opened(tmp_path: Path):
+    bench = replaces.bench(replaces.write(tmp_path))
+    with pytest.raises(ValueError, match="the test part is sealed"):
+        bench.subject.score(bench.llm, "test", bench.progress)
+    bench.subject.open_test("trying")
+    assert bench.subject.score(bench.llm, "test", bench.progress).mean > 0
+    assert [one["reason"] for one in bench.run.openings()] == ["trying"]
