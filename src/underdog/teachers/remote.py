@@ -3,7 +3,9 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -74,13 +76,13 @@ class RemoteWriter:
         either only after every reply that has come was yielded.
         """
         self._stop, self._failed_in_a_row = None, 0
-        with asyncio.Runner() as runner:
+        with _runner() as run:
             outcomes = self._outcomes(requests)
             try:
-                while (outcome := runner.run(_next(outcomes))) is not None:
+                while (outcome := run(_next(outcomes))) is not None:
                     yield outcome
             finally:
-                runner.run(_closed(outcomes))
+                run(_closed(outcomes))
 
     async def _outcomes(self, requests: Sequence[Request]) -> AsyncGenerator[Outcome, None]:
         waiting, running = deque(requests), set[asyncio.Task[Ended]]()
@@ -212,6 +214,23 @@ class RemoteWriter:
 
 def _left(count: int, asked: int) -> str:
     return f"{count} of {asked} calls are still to be made. Everything said so far is kept; the same command goes on from here."
+
+
+@contextmanager
+def _runner() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """What runs one coroutine after the other: in this thread, or where a loop runs here already (a notebook's), in another."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with asyncio.Runner() as runner:
+            yield runner.run
+        return
+    runner = asyncio.Runner()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield lambda work: thread.submit(runner.run, work).result()
+        finally:
+            thread.submit(runner.close).result()
 
 
 async def _next(outcomes: AsyncGenerator[Outcome, None]) -> Outcome | None:

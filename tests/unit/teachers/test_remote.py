@@ -1,5 +1,6 @@
 """A remote teacher against a real HTTP server with faults: what comes back, what is asked again, and what it costs."""
 
+import asyncio
 import random
 import time
 from collections import Counter
@@ -75,6 +76,21 @@ def test_many_calls_are_in_flight_at_once_but_never_more_than_allowed() -> None:
     assert sorted(request.prompt for request, _ in outcomes) == sorted(request.prompt for request in requests(30))
     assert all(isinstance(reply, Reply) for _, reply in outcomes)
     assert server.most_in_flight == 5
+
+
+def test_a_caller_whose_thread_runs_a_loop_already_is_served_as_well() -> None:
+    async def notebook() -> list[bool]:
+        return [isinstance(outcome, Reply) for _, outcome in writer(server).write(requests(5))]
+
+    async def one_reply_alone() -> None:
+        outcomes = writer(server, concurrency=1).write(requests(5))
+        next(outcomes)
+        outcomes.close()
+
+    with FaultyServer() as server:
+        assert asyncio.run(notebook()) == [True] * 5
+        asyncio.run(one_reply_alone())
+        assert 6 <= len(server.calls) <= 7
 
 
 def test_replies_are_yielded_as_they_come() -> None:
