@@ -17,11 +17,22 @@ from underdog import runs
 from underdog.answering import Question
 from underdog.errors import DataFileMissing
 from underdog.inference.memory import prepare_process
+from underdog.models import LanguageModel
 from underdog.settings import Settings
 from underdog.task.examples import Example
 from underdog.task.files import find_file, read_rows
 
 ARC = "tinyllm/arc"
+
+
+class Endless(LanguageModel):
+    """A model that ends no text by itself, so that all contenders write the same number of tokens."""
+
+    __slots__ = ()
+
+    @property
+    def ends(self) -> frozenset[int]:
+        return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +86,17 @@ def parser(description: str | None, *, rounds: int = 2) -> ArgumentParser:
     return arguments
 
 
-def settings() -> Settings:
-    """Folders of this machine; ends with a clear message where the ARC data is not at hand.
-
-    The process is set up as every command of ours is (threads, freed memory kept), which serves both contenders alike.
-    """
+def prepared() -> Settings:
+    """Folders of this machine. The process is set up as every command of ours is (threads, freed memory kept), which serves
+    both contenders alike."""
     found = Settings.from_environ(os.environ)
     prepare_process(found)
+    return found
+
+
+def settings() -> Settings:
+    """`prepared`; ends with a clear message where the ARC data is not at hand."""
+    found = prepared()
     try:
         find_file(f"{ARC}/test.jsonl.gz", Path.cwd(), found)
     except DataFileMissing as problem:
@@ -132,17 +147,21 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     Console(width=120).print(shown)
 
 
-def finish(claim: str, checks: Sequence[Check], *, peers: Sequence[str], **details: Any) -> int:
+def finish(
+    claim: str, checks: Sequence[Check], *, peers: Sequence[str], figures: Mapping[str, float] | None = None, **details: Any
+) -> int:
     """Print the checks, then one line of JSON with all that was found; return 0 if every check holds, else 1.
 
-    `peers` are the packages compared with, whose versions belong to the result.
+    `peers` are the packages compared with, whose versions belong to the result; `figures` are told, and have no target.
     """
+    figures = figures or {}
     table(claim, ("figure", "measured", "target", "holds"),
-          [(c.name, float(c.measured), f"{c.sense} {c.target:g}", "yes" if c.holds else "NO") for c in checks])  # fmt: skip
+          [*((c.name, float(c.measured), f"{c.sense} {c.target:g}", "yes" if c.holds else "NO") for c in checks),
+           *((name, float(value), "none", "") for name, value in figures.items())])  # fmt: skip
     holds = all(check.holds for check in checks)
     result = {
         "claim": claim,
-        "measured": {check.name: check.measured for check in checks},
+        "measured": {check.name: check.measured for check in checks} | dict(figures),
         "target": {check.name: f"{check.sense} {check.target:g}" for check in checks},
         "holds": holds,
         "machine": runs.machine(),

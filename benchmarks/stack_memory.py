@@ -69,21 +69,11 @@ def main() -> int:
     return report(memory, speed, added, given)
 
 
-class Endless(LanguageModel):
-    """A model that ends no text by itself, so that all contenders write the same number of tokens."""
-
-    __slots__ = ()
-
-    @property
-    def ends(self) -> frozenset[int]:
-        return frozenset()
-
-
 def ready(settings: Settings) -> LanguageModel:
     """The base."""
     lm = models.load(MODEL, settings)
     lm.model.generation_config.eos_token_id = None
-    return Endless(lm.name, lm.model, lm.tokenizer)
+    return common.Endless(lm.name, lm.model, lm.tokenizer)
 
 
 def drawn(lm: LanguageModel) -> list[Adapter]:
@@ -184,7 +174,7 @@ def peft_model(lm: LanguageModel, folder: Path) -> tuple[LanguageModel, Any]:
     model = PeftModel.from_pretrained(lm.model, str(folder / "0"), adapter_name="0")
     for number in range(1, STEPS):
         model.load_adapter(str(folder / str(number)), adapter_name=str(number))
-    return Endless(lm.name, model, lm.tokenizer), model.eval()
+    return common.Endless(lm.name, model, lm.tokenizer), model.eval()
 
 
 def ours_s(system: StackAnswerer, asked: Sequence[Question]) -> float:
