@@ -19,8 +19,9 @@ def read_rationales(
 ) -> dict[str, Rationale]:
     """Read a teacher's rationales of these examples by item id; rows of other items are passed over.
 
-    Of several rows about one item the last counts; the item is added to `repeated` for each of the others. Empty texts are left out, unless the teacher's own answer stands beside one. An answer that is none of the item's
-    choices is None. Raises TaskError with file and line where a column is missing, or a choice's index out of range.
+    Of several rows about one item the last counts; the item is added to `repeated` for each of the others. Empty texts are left
+    out, unless the teacher's own answer stands beside one. An answer that is none of the item's choices is None. Raises
+    TaskError with file and line where a column is missing, or a choice's index out of range.
     """
     by_id = {example.id: example for example in examples}
     columns = ("id", teacher.field, *filter(None, [teacher.answers]))

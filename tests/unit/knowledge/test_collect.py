@@ -196,7 +196,7 @@ def test_a_database_that_does_not_answer_is_no_reason_to_record(tmp_path: Path) 
     path = tmp_path / "task.yaml"
     path.write_text(path.read_text() + "knowledge: postgresql://me:s3cret@127.0.0.1:1/db\n")
     task = load(path)
-    with pytest.raises(StoreUnavailable, match="the database cannot be used .* Check its address, and that it runs"):
+    with pytest.raises(StoreUnavailable, match=r"the database cannot be used .* Check its address, and that it runs"):
         collect(task, split(task).train)
 
 
