@@ -207,9 +207,8 @@ def _unsure(
         voting = isinstance(inner, Samples | Debate) or (isinstance(inner, Vote) and inner.how == "majority")
         if isinstance(teachers.get(member), RemoteTeacher) or isinstance(inner, Cascade) or (voting and not shares):
             yield (
-                f"system {system!r}: {what} needs models that weigh the choices, and {member!r} does not. Allowed: students, stacks, "
-                "and teachers whose weights are at hand"
-                + (", and votes of any kind." if shares else ", and votes by likelihood.")
+                f"system {system!r}: {what} needs models that weigh the choices, and {member!r} does not. Allowed: students, "
+                "stacks, and teachers whose weights are at hand, and votes " + ("of any kind." if shares else "by likelihood.")
             )
 
 

@@ -67,7 +67,7 @@ class FreshParts:
 
     def _new(self, plan: Leaf) -> Answerer:
         if isinstance(plan, StackPlan):
-            return load_stack(self.folder / plan.folder, self.settings, progress=self.progress)
+            return load_stack(Path(normpath(self.folder / plan.folder)), self.settings, progress=self.progress)
         if isinstance(plan, RemotePlan):
             writer = self._writer(plan.teacher)
             return RemoteAnswerer(plan.teacher, writer, max_new_tokens=plan.max_new_tokens, progress=self.progress)
