@@ -14,6 +14,7 @@ from underdog.search.distil import refuse_other_tokenizers
 from underdog.search.judge import judge
 from underdog.search.references import prepare
 from underdog.search.schedule import search
+from underdog.search.stacks import check_stacks
 from underdog.search.verdict import Verdict
 from underdog.search.workbench import Workbench
 from underdog.settings import Settings
@@ -35,6 +36,7 @@ def find_smallest(
         started, before = monotonic(), folder.seconds
         bench = Workbench.of(task, folder, settings, progress or Silent())
         refuse_other_tokenizers(bench)
+        check_stacks(bench)
         reference, *others = [prepare(bench, name) for name in task.spec.references]
         found = search(bench, reference)
         systems = assemble(bench, found)

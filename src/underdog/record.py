@@ -1,4 +1,4 @@
-"""Ask the task's teachers for their reasons and keep what they say, or reckon what that would cost."""
+"""Ask the task's teachers for their reasons and for the texts of stacks' steps, and keep what they say; or reckon the cost."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,12 +11,15 @@ from rich.text import Text
 from underdog.errors import NoStore, SpendingCapReached, TaskError, TeacherUnavailable, unknown
 from underdog.inference.memory import prepare_process
 from underdog.knowledge.asking import AskedTeacher, asked, requests_for, revision_of, store_address
+from underdog.knowledge.collect import learnt_from
 from underdog.knowledge.estimate import Estimate, estimate
 from underdog.knowledge.recording import Recorded, record, remote_writer
 from underdog.knowledge.store import Store
 from underdog.progress import Progress
+from underdog.systems.stack.texts import estimate_steps, record_steps
 from underdog.task.examples import Example
 from underdog.task.splits import split
+from underdog.task.stack import Stack
 from underdog.task.task import Task
 from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.generating import local_writer
@@ -29,7 +32,8 @@ Requests = list[tuple[Example, Request]]
 def record_teachers(
     task: Task, progress: Progress, *, teacher: str | None = None, backoff: Backoff | None = None
 ) -> list[Recorded]:
-    """Ask every teacher that the task file has asked (or the named one) what is not kept yet, and keep it.
+    """Ask every teacher that the task file has asked (or the named one) what is not kept yet, and keep it: its reasons, then
+    the steps of the stacks that it teaches.
 
     Raises MissingKey before anything is asked. A teacher that refuses, or whose cap is reached, does not keep the others from
     being asked; the error comes at the end.
@@ -42,12 +46,14 @@ def record_teachers(
         writers = [_writer(task, one, store, progress, backoff) for one in teachers]
         train = split(task).train
         for one, writer in zip(teachers, writers, strict=True):
-            requests = _requests(task, one, train, progress)
-            assert one.ask is not None  # it is one of those that are asked
             try:
-                recorded.append(
-                    record(requests, writer, store, progress, teacher=one.name, task=task.data_fingerprint, mode=one.ask.mode)
-                )
+                if _gives_reasons(task, one):
+                    requests = _requests(task, one, train, progress)
+                    assert one.ask is not None  # it is one of those that are asked
+                    about, mode = task.data_fingerprint, one.ask.mode
+                    recorded.append(record(requests, writer, store, progress, teacher=one.name, task=about, mode=mode))
+                for stack in _taught_by(task, one):
+                    recorded += record_steps(task, stack, train, store, progress=progress, writer=writer)
             except (TeacherUnavailable, SpendingCapReached) as stop:
                 stopped.append(stop)
     if stopped:
@@ -58,12 +64,18 @@ def record_teachers(
 def estimate_teachers(task: Task, progress: Progress, *, teacher: str | None = None) -> list[Estimate]:
     """Reckon what `record_teachers` would do; nothing is asked or written."""
     teachers, train = chosen_teachers(task, teacher), split(task).train
-    with ExitStack() as stack:
+    found: list[Estimate] = []
+    with ExitStack() as opened:
         try:
-            store = stack.enter_context(Store.open(store_address(task), create=False))
+            store = opened.enter_context(Store.open(store_address(task), create=False))
         except NoStore:
             store = None
-        return [estimate([request for _, request in _requests(task, one, train, progress)], store, one) for one in teachers]
+        for one in teachers:
+            if _gives_reasons(task, one):
+                found.append(estimate([request for _, request in _requests(task, one, train, progress)], store, one))
+            for stack in _taught_by(task, one):
+                found += estimate_steps(task, stack, train, store)
+    return found
 
 
 def chosen_teachers(task: Task, name: str | None) -> Sequence[AskedTeacher]:
@@ -80,6 +92,15 @@ def chosen_teachers(task: Task, name: str | None) -> Sequence[AskedTeacher]:
     if not found:
         raise unknown("teacher that is asked", name, [one.name for one in teachers])
     return found
+
+
+def _taught_by(task: Task, teacher: AskedTeacher) -> list[Stack]:
+    return [one for one in task.spec.systems if isinstance(one, Stack) and one.teacher == teacher.name]
+
+
+def _gives_reasons(task: Task, teacher: AskedTeacher) -> bool:
+    """Whether a teacher is asked for reasons: not one that only teaches stacks."""
+    return not _taught_by(task, teacher) or teacher.name in learnt_from(task)
 
 
 @dataclass(frozen=True, slots=True)

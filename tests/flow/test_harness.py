@@ -33,7 +33,7 @@ from underdog.runs import write_json, write_text
 from underdog.settings import Settings
 from underdog.systems.stack import files
 from underdog.systems.stack.adapters import fresh
-from underdog.systems.stack.build import load_stack
+from underdog.systems.stack.loading import load_stack
 from underdog.systems.together.parts import open_system
 from underdog.systems.together.plans import ModelPlan, SystemFile, VotePlan
 from underdog.task.stack import PRESETS

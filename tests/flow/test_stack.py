@@ -18,7 +18,8 @@ from underdog.runs import Run, read_json, write_json
 from underdog.systems.stack import files
 from underdog.systems.stack.adapters import fresh
 from underdog.systems.stack.answerer import StackAnswerer, count_steps
-from underdog.systems.stack.build import build_stack, find_stack, load_stack, train_stack
+from underdog.systems.stack.build import build_stack, train_stack
+from underdog.systems.stack.loading import find_stack, load_stack
 from underdog.task.splits import split
 from underdog.task.stack import Stack, Step
 from underdog.task.task import Task

@@ -68,7 +68,7 @@ def collect(task: Task, train: Sequence[Example], store: Store | None = None) ->
     for teacher in task.spec.teachers:
         if isinstance(teacher, RecordedTeacher):
             written[teacher.name] = ([_from_file(task, teacher, train, notes)], teacher.weight)
-    needed = [teacher for teacher in asked(task) if teacher.name in _learnt_from(task)]
+    needed = [teacher for teacher in asked(task) if teacher.name in learnt_from(task)]
     if needed:
         with ExitStack() as stack:
             store = store or stack.enter_context(_open(task, needed))
@@ -100,7 +100,7 @@ def _called(teacher: str, sample: int) -> str:
     return teacher if sample == 1 else f"{teacher} #{sample}"
 
 
-def _learnt_from(task: Task) -> set[str]:
+def learnt_from(task: Task) -> set[str]:
     """Teachers whose reasons or answers some recipe learns."""
     names: set[str] = set()
     for recipe in task.spec.recipes:

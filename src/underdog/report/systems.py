@@ -36,7 +36,7 @@ def _row(verdict: Verdict, facts: SystemFacts) -> Row:
 
 
 def _details(facts: SystemFacts) -> list[str]:
-    found = [f"{facts.kind} of {', '.join(facts.members)}"]
+    found = [f"{facts.kind} of {', '.join(facts.members or [one.step for one in facts.steps])}"]
     if facts.target:
         found.append(f"threshold chosen for {facts.target}")
     if facts.weights:
@@ -85,6 +85,30 @@ def agreement_table(verdict: Verdict) -> Table:
         "Members that always agree have nothing to add to one another."
     )
     return Table("How often members agree", ("One", "Other", "Same answer", "Questions"), rows, note)
+
+
+def steps_table(verdict: Verdict) -> Table:
+    """How often the steps of stacks went wrong."""
+    rows = tuple(
+        Row((one.step, f"{one.texts:,}", f"{one.empty:,}", f"{one.at_limit:,}", f"{one.shortened:,}"), group=facts.name)
+        for facts in verdict.systems
+        for one in facts.steps
+    )
+    note = (
+        "On test, of the first seed. At its limit: the step ran on until its longest text was full. Shortened: texts of earlier "
+        "steps were cut, so that its prompt fitted."
+    )
+    return Table("What the steps of stacks did", ("Step", "Texts", "Wrote nothing", "At its limit", "Shortened"), rows, note)
+
+
+def traces_table(verdict: Verdict) -> Table:
+    """What every step wrote about some questions."""
+    rows = tuple(
+        Row((f"{facts.name}: {one.prompt}", " · ".join(f"{step}: {text or NOTHING}" for step, text in one.steps)))
+        for facts in verdict.systems
+        for one in facts.traces
+    )
+    return Table("Some questions, step by step", ("Question", "What the steps wrote"), rows, "The last step answers.")
 
 
 def cascade_figure(verdict: Verdict) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from underdog.report import tables
 from underdog.report.chart import figure
 from underdog.report.forest import ROW_REM, forest
 from underdog.report.guide import reading_guide
-from underdog.report.systems import agreement_table, calibration_table, cascade_figure, systems_table
+from underdog.report.systems import agreement_table, calibration_table, cascade_figure, steps_table, systems_table, traces_table
 from underdog.search.verdict import Verdict
 
 OUTCOMES = {"beats": "Beats the reference", "matches": "Matches the reference", "none": "No candidate meets the goal"}
@@ -99,6 +99,8 @@ def _facts(verdict: Verdict) -> dict[str, object]:
         "systems": systems_table(verdict),
         "sureness": calibration_table(verdict),
         "members": agreement_table(verdict),
+        "steps": steps_table(verdict),
+        "traces": traces_table(verdict),
         "cost": tables.cost_table(verdict),
         "trials": tables.trial_table(verdict),
         "agreement": tables.agreement_table(verdict),

@@ -13,6 +13,7 @@ from underdog.search.curves import agreement, cascaded, curve
 from underdog.search.members import BenchParts, member_plan
 from underdog.search.references import ASKED_ITEMS
 from underdog.search.schedule import Search
+from underdog.search.stacks import stack_plan
 from underdog.search.verdict import Agreement, Curve, SystemFacts
 from underdog.search.workbench import Workbench, validation_sample
 from underdog.systems.together.cascade import sureness
@@ -33,6 +34,7 @@ from underdog.systems.together.threshold import Quality, at_most, cuts, within
 from underdog.systems.together.votes import same_for
 from underdog.systems.together.weights import choice_features, choose_ridge, fit_weights
 from underdog.task.examples import Example
+from underdog.task.stack import Stack
 from underdog.task.systems import Cascade, Samples, System, Vote, Writing, members_of
 from underdog.task.teachers import LocalTeacher, RemoteTeacher
 
@@ -69,7 +71,7 @@ def assemble(bench: Workbench, found: Search) -> Systems:
             plans = tuple(table.plan(system.name) for table in tables)
             made.append(Assembled(system, plans, tables[0].facts(system)))
         except TaskError as problem:
-            notes.append(f"System {system.name!r} was left out: {problem}.")
+            notes.append(f"System {system.name!r} was left out: {str(problem).rstrip('.')}.")
         except _NoThreshold as problem:
             notes.append(f"System {system.name!r} was left out: {problem}")
     return Systems(parts, tuple(made), tuple(notes))
@@ -126,6 +128,9 @@ class Assembly:
 
     def _together(self, system: System) -> Plan:
         metric_name = self.bench.task.spec.metric
+        if isinstance(system, Stack):
+            self.parts.release()
+            return stack_plan(self.bench, system, self.seed)
         if isinstance(system, Vote):
             return self._vote(system)
         if isinstance(system, Cascade):

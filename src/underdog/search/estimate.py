@@ -18,6 +18,7 @@ from underdog.runs import Run
 from underdog.search.candidates import Candidate, plan_for, rungs
 from underdog.search.distil import refuse_other_tokenizers
 from underdog.search.references import ASKED_ITEMS
+from underdog.search.stacks import check_stacks
 from underdog.search.teaching import reasons_of
 from underdog.search.trials import loss_of, scoring_of
 from underdog.search.workbench import Workbench, validation_sample
@@ -85,6 +86,7 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
     """Plan a search: read the data, load the model that students come from, and count."""
     bench = Workbench.of(task, Run(task.folder / ".underdog-plan"), settings, progress)
     refuse_other_tokenizers(bench)
+    check_stacks(bench)
     first = bench.splits.train[0]
     lengths = [len(tokens) for tokens in bench.base.encode([e.question.prompt + e.question.cue for e in bench.splits.train])]
     rate = matrix_rate(task)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from underdog import models, runs
-from underdog.answering import Answer, Answerer, Footprint, Question
+from underdog.answering import Answer, Answerer, Footprint, Question, StepTrace
 from underdog.errors import TaskError
 from underdog.knowledge.asking import store_address
 from underdog.knowledge.recording import RecordingWriter, remote_writer
@@ -17,8 +17,10 @@ from underdog.search.references import Asked, Remote, TrainedReference, prepare
 from underdog.search.schedule import Search
 from underdog.search.trials import Trained, scoring_of, train_and_score
 from underdog.search.workbench import Workbench
+from underdog.systems.stack.answerer import StackAnswerer
+from underdog.systems.stack.loading import load_stack
 from underdog.systems.together.parts import NamedModel
-from underdog.systems.together.plans import ModelPlan, RemotePlan
+from underdog.systems.together.plans import Leaf, ModelPlan, RemotePlan, StackPlan
 from underdog.systems.together.speaking import Speaker
 from underdog.task.prompts import shots
 from underdog.teachers.generating import LocalWriter
@@ -89,10 +91,11 @@ class BenchParts:
     """Makes members whose answers are kept; implements `plans.Parts`."""
 
     bench: Workbench
-    _answerers: dict[ModelPlan | RemotePlan, Answerer] = field(default_factory=dict, init=False)
+    _answerers: dict[Leaf, Answerer] = field(default_factory=dict, init=False)
     _models: dict[str, LanguageModel] = field(default_factory=dict, init=False)
+    _stacks: dict[str, StackAnswerer] = field(default_factory=dict, init=False)
 
-    def answerer(self, plan: ModelPlan | RemotePlan) -> Answerer:
+    def answerer(self, plan: Leaf) -> Answerer:
         if plan not in self._answerers:
             self._answerers[plan] = self._remote(plan) if isinstance(plan, RemotePlan) else Remembered(self, plan)
         return self._answerers[plan]
@@ -105,12 +108,13 @@ class BenchParts:
             )
         return Speaker(plan.name, plan.identity, "", StoredWriter(self, plan), self.footprint(plan))
 
-    def footprint(self, plan: ModelPlan) -> Footprint:
-        """Size of a model, kept: it is not loaded for that again."""
+    def footprint(self, plan: ModelPlan | StackPlan) -> Footprint:
+        """Size of a model or stack, kept: it is not loaded for that again."""
         key = runs.fingerprint({"footprint": plan.identity})
         kept = self.bench.run.read("members", key)
         if kept is None:
-            kept = runs.plain(self.model(plan).footprint())
+            loaded = self._stack(plan) if isinstance(plan, StackPlan) else self.model(plan)
+            kept = runs.plain(loaded.footprint())
             self.bench.run.keep("members", key, kept)
         return Footprint(**kept)
 
@@ -119,16 +123,32 @@ class BenchParts:
         if plan.model == self.bench.task.spec.students.start:
             return self.bench.base
         if plan.identity not in self._models:
-            self._models.clear()
+            self.release()
             models.forget()
             inside = Path(normpath(self.bench.run.folder / SYSTEMS / "any" / plan.model))
             place = str(inside) if (inside / "config.json").exists() else plan.model
             self._models[plan.identity] = models.load(place, self.bench.settings, self.bench.progress)
         return self._models[plan.identity]
 
+    def asked(self, plan: ModelPlan | StackPlan) -> Answerer:
+        """The model or stack itself, to be asked."""
+        if isinstance(plan, StackPlan):
+            return self._stack(plan)
+        return NamedModel(plan, self.model(plan), self.bench.progress)
+
     def release(self) -> None:
-        """Let go of the model that is held: others need the memory."""
+        """Let go of the model or stack that is held: others need the memory."""
         self._models.clear()
+        self._stacks.clear()
+
+    def _stack(self, plan: StackPlan) -> StackAnswerer:
+        """The stack, loaded once; held in the place of a model."""
+        if plan.identity not in self._stacks:
+            self.release()
+            models.forget()
+            place = Path(normpath(self.bench.run.folder / SYSTEMS / "any" / plan.folder))
+            self._stacks[plan.identity] = load_stack(place, self.bench.settings, progress=self.bench.progress)
+        return self._stacks[plan.identity]
 
     def _remote(self, plan: RemotePlan) -> Answerer:
         writer = StoredWriter(self, plan)
@@ -140,7 +160,7 @@ class Remembered:
     """A model whose answers are kept in the run folder: a question is never asked twice. Implements `answering.Answerer`."""
 
     parts: BenchParts
-    plan: ModelPlan
+    plan: ModelPlan | StackPlan
     _kept: dict[str, list[Any]] | None = field(default=None, init=False)
 
     @property
@@ -158,7 +178,7 @@ class Remembered:
         if missing:
             bench = self.parts.bench
             bench.progress.say(f"Asking {self.name} {len(missing):,} questions for the systems")
-            model = NamedModel(self.plan, self.parts.model(self.plan), bench.progress)
+            model = self.parts.asked(self.plan)
             kept |= dict(zip(missing, map(_packed, model.answer(list(missing.values()))), strict=True))
             bench.run.keep("members", self._key(), kept)
         return [_unpacked(question, kept[key]) for question, key in zip(questions, keys, strict=True)]
@@ -169,7 +189,7 @@ class Remembered:
         return kept
 
     def _key(self) -> str:
-        shape = self.plan.model_dump(exclude={"name", "model"})
+        shape = self.plan.model_dump(exclude={"name", "model", "folder"})
         return self.parts.bench.fingerprint(member=shape)
 
 
@@ -201,7 +221,7 @@ class _Late:
         yield from LocalWriter(self.parts.model(self.plan)).write(requests)
 
 
-def unknown_sizes(plans: Sequence[ModelPlan | RemotePlan]) -> bool:
+def unknown_sizes(plans: Sequence[Leaf]) -> bool:
     """Whether the size of a member is not known."""
     return any(isinstance(plan, RemotePlan) and plan.teacher.parameters is None for plan in plans)
 
@@ -212,9 +232,11 @@ def _question_key(question: Question) -> str:
 
 def _packed(answer: Answer) -> list[Any]:
     values = [round(value, 6) for value in answer.log_probabilities]
-    return [answer.text, answer.choice, values, answer.problem]
+    trace = [[[one.step, one.text, one.finish, one.shortened] for one in answer.trace]] if answer.trace else []
+    return [answer.text, answer.choice, values, answer.problem, *trace]
 
 
 def _unpacked(question: Question, kept: Sequence[Any]) -> Answer:
-    text, choice, values, problem = kept
-    return replace(Answer(question.id, text, choice, tuple(values)), problem=problem)
+    text, choice, values, problem, *trace = kept
+    steps = tuple(StepTrace(*step) for step in trace[0]) if trace else ()
+    return replace(Answer(question.id, text, choice, tuple(values)), problem=problem, trace=steps)

@@ -15,6 +15,7 @@ from underdog.search.assemble import Assembled
 from underdog.search.curves import agreement, curve
 from underdog.search.measured import Measured, Rows, estimate, per_seed, unscored
 from underdog.search.members import SYSTEMS, BenchParts, unknown_sizes
+from underdog.search.stacks import stack_detail, step_facts, traced
 from underdog.search.verdict import Agreement, Contender, Curve, MemberCalibration, SystemFacts
 from underdog.search.workbench import Workbench
 from underdog.systems.together.cost import is_measurable, measure_system
@@ -26,6 +27,7 @@ from underdog.systems.together.plans import (
     CascadePlan,
     DebatePlan,
     Plan,
+    StackPlan,
     SystemFile,
     VotePlan,
     build,
@@ -33,6 +35,8 @@ from underdog.systems.together.plans import (
 )
 from underdog.systems.together.votes import same_for
 from underdog.task.examples import Example
+from underdog.task.stack import Stack
+from underdog.task.systems import System
 
 
 def measure(
@@ -58,7 +62,7 @@ def measure(
     contender = Contender(
         name=one.spec.name,
         role="system",
-        detail=_detail(bench, plan, facts),
+        detail=_detail(bench, one.spec, plan, facts),
         parameters=footprint.parameters if known else None,
         parameters_per_answer=footprint.parameters_per_answer if known else None,
         quality=estimate(bench, rows, test),
@@ -101,6 +105,8 @@ def _facts(
         found["calls"] = mean_estimate(calls, confidence, seed=bench.task.spec.seed)
         found["marked"] = sum(row.text is not None and row.problem is not None for row in answers[0])
         found["curves"] = (*one.facts.curves, *_test_curve(bench, parts, plan, test, measured))
+    elif isinstance(plan, StackPlan):
+        found["steps"], found["traces"] = step_facts(answers[0]), traced(test, answers[0])
     else:
         found["agreements"] = _agreements(parts, plan, test, confidence)
     return one.facts.model_copy(update=found)
@@ -159,8 +165,10 @@ def _agreements(parts: BenchParts, plan: Plan, test: Sequence[Example], confiden
     return tuple(one for a, b in pairs for one in agreement(a, answers[a], b, answers[b], same, confidence))
 
 
-def _detail(bench: Workbench, plan: Plan, facts: SystemFacts) -> str:
+def _detail(bench: Workbench, spec: System, plan: Plan, facts: SystemFacts) -> str:
     """What it is, in words."""
+    if isinstance(spec, Stack):
+        return stack_detail(bench, spec)
     members = " and ".join(dict.fromkeys(facts.members))
     if isinstance(plan, CascadePlan) and facts.calls is not None:
         asked = f"{100 * facts.calls.mean:.0f} % of the test questions went on to it"
@@ -170,7 +178,6 @@ def _detail(bench: Workbench, plan: Plan, facts: SystemFacts) -> str:
     if isinstance(plan, DebatePlan):
         return f"debate of {members}, {plan.rounds} round{'s' if plan.rounds > 1 else ''}, then a vote"
     if isinstance(plan, VotePlan):
-        spec = next(one for one in bench.task.spec.systems if one.name == facts.name)
         return f"vote of {members}, by {getattr(spec, 'how', 'majority')}"
     return f"{members}, asked {getattr(plan, 'count', 1)} times; the commonest answer"
 

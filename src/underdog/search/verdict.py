@@ -94,6 +94,27 @@ class Agreement(Config):
     share: Estimate
 
 
+class StepFacts(Config):
+    """How often a step of a stack went wrong on test."""
+
+    step: str
+    texts: int
+    empty: int
+    """It wrote nothing."""
+    at_limit: int
+    """It ran on to its limit of tokens."""
+    shortened: int
+    """Earlier texts were cut, so that its prompt fitted."""
+
+
+class Traced(Config):
+    """What a stack wrote on the way to one answer."""
+
+    prompt: str
+    steps: tuple[tuple[str, str], ...]
+    """Step and text, in order; the last one answers."""
+
+
 class SystemFacts(Config):
     """What there is to say of several models that answer as one, beside quality and size. With several seeds, of the first."""
 
@@ -115,6 +136,10 @@ class SystemFacts(Config):
     marked: int = 0
     """Test questions that the small model answered because the big one could not be reached, or gave no answer."""
     curves: tuple[Curve, ...] = ()
+    steps: tuple[StepFacts, ...] = ()
+    """Stacks: what their steps did on test."""
+    traces: tuple[Traced, ...] = ()
+    """Stacks: some test questions as examples, without their gold answers."""
 
 
 class Contrast(Config):

@@ -13,6 +13,8 @@ from underdog.task.recipes import Filter
 from underdog.task.source import Place
 from underdog.task.teachers import Asking, LocalTeacher, RecordedTeacher, RemoteTeacher, Teacher, writes_reasons
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.'-]*$")]
+"""What the report may call a system."""
 ANSWER = "answer"
 """Name of the last step, which answers the question."""
 FIELDS = {
@@ -91,7 +93,7 @@ class Stack(Config):
     """Small models in a chain that answer as one (FSLM, arXiv 2410.15570): one base, and one LoRA adapter for each step."""
 
     kind: Literal["stack"] = "stack"
-    name: str = "stack"
+    name: Name = "stack"
     """What the report calls it."""
     model: str | None = None
     """The base that all steps share; None takes the model that students come from."""

@@ -9,9 +9,8 @@ from underdog.config import Config
 from underdog.errors import nearest
 from underdog.task.recipes import Recipe
 from underdog.task.source import Place
+from underdog.task.stack import Name, Stack, stack_problems
 from underdog.task.teachers import PublishedTeacher, RecordedTeacher, RemoteTeacher, Teacher
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.'-]*$")]
 
 
 class Vote(Config):
@@ -83,7 +82,7 @@ class Cascade(Config):
         return 0.01 if self.within is None else self.within
 
 
-System = Annotated[Vote | Samples | Debate | Cascade, Discriminator("kind")]
+System = Annotated[Vote | Samples | Debate | Cascade | Stack, Discriminator("kind")]
 
 TEMPLATE_FIELDS = {
     "question": "what the task's own prompt shows of the item",
@@ -95,7 +94,9 @@ TEMPLATE_FIELDS = {
 
 
 def members_of(system: "System") -> tuple[str, ...]:
-    """Names that a system is made of."""
+    """Names that a system is made of. A stack's teacher is none: it teaches, and does not answer."""
+    if isinstance(system, Stack):
+        return ()
     if isinstance(system, Cascade):
         return (system.small, system.big)
     return (system.model,) if isinstance(system, Samples) else system.members
@@ -119,6 +120,8 @@ def system_problems(
             way = " → ".join(repr(name) for name in cycle)
             yield place, f"system {system.name!r} is made of itself: {way}. Take one of these members out."
         yield from ((place, text) for text in _unfit(system, by_name, {one.name: one for one in teachers}, kind))
+        if isinstance(system, Stack):
+            yield from (((*place, *inner), text) for inner, text in stack_problems(system, teachers))
     yield from ((("systems",), text) for text in _two_meanings(systems, teachers, recipes))
 
 
@@ -201,11 +204,11 @@ def _unsure(
     """Members that give no probabilities to choices; with `shares`, a share of votes will do in their place."""
     for member in members:
         inner = by_name.get(member)
-        voting = inner is not None and not (isinstance(inner, Vote) and inner.how != "majority")
+        voting = isinstance(inner, Samples | Debate) or (isinstance(inner, Vote) and inner.how == "majority")
         if isinstance(teachers.get(member), RemoteTeacher) or isinstance(inner, Cascade) or (voting and not shares):
             yield (
-                f"system {system!r}: {what} needs models that weigh the choices, and {member!r} does not. Allowed: students, and "
-                "teachers whose weights are at hand" + (", and votes of any kind." if shares else ", and votes by likelihood.")
+                f"system {system!r}: {what} needs models that weigh the choices, and {member!r} does not. Allowed: students, "
+                "stacks, and teachers whose weights are at hand, and votes " + ("of any kind." if shares else "by likelihood.")
             )
 
 

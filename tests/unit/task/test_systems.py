@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from underdog.task.debates import debate_template
+from underdog.task.stack import Stack
 from underdog.task.systems import Cascade, Debate, Samples, Vote, members_of
 
 TEACHERS = [
@@ -53,10 +54,10 @@ PROBLEMS = [
      "Name one with `model` or `url`."),
     ([VOTE | {"members": ["plain", "far"], "how": "likelihood"}],
      "system 'three': `how: likelihood` needs models that weigh the choices, and 'far' does not. "
-     "Allowed: students, and teachers whose weights are at hand, and votes by likelihood."),
+     "Allowed: students, stacks, and teachers whose weights are at hand, and votes by likelihood."),
     ([CASCADE | {"small": "far", "big": "big"}],
      "system 'chain': `small` needs models that weigh the choices, and 'far' does not. "
-     "Allowed: students, and teachers whose weights are at hand, and votes of any kind."),
+     "Allowed: students, stacks, and teachers whose weights are at hand, and votes of any kind."),
     ([CASCADE | {"within": 0.01, "calls": 0.5}],
      "cascade 'chain' has both 'within' and 'calls'. Keep the one that decides the threshold."),
     ([CASCADE | {"big": "plain"}], "cascade 'chain' asks 'plain' when 'plain' is not sure. Name two different models."),
@@ -123,3 +124,33 @@ def test_a_task_without_systems_keeps_its_fingerprint_and_one_with_them_gets_ano
     one = folder.task(**fields(debate)).fingerprint
     folder.write("mine.txt", "{others} {question}")
     assert folder.task(**fields(debate)).fingerprint != one
+
+
+STACK = {"kind": "stack", "name": "steps", "teacher": "writer"}
+WRITERS = [*TEACHERS, {"name": "writer", "model": "some-model", "ask": {"mode": "free"}}]
+
+
+def test_a_stack_stands_among_the_systems_and_may_be_a_member(folder) -> None:
+    vote = VOTE | {"members": ["plain", "steps"], "how": "likelihood"}
+    task = folder.task(**fields(STACK, vote, CASCADE | {"small": "steps"}, teachers=WRITERS))
+    assert isinstance(task.spec.systems[0], Stack)
+    assert members_of(task.spec.systems[0]) == ()
+
+
+@pytest.mark.parametrize(
+    ("systems", "message"),
+    [
+        ([STACK | {"teacher": "big"}], "teacher 'big' is none that writes: one with `ask`, or with `rationales`."),
+        ([VOTE, STACK | {"folds": 2}], "folds are for training own_upstream, not per_step."),
+        ([STACK | {"name": "plain"}], "system 'plain' is called like a teacher or recipe."),
+        ([STACK | {"name": "../x"}], "field 'systems[0].name' is '../x'"),
+        (
+            [STACK, {"kind": "samples", "name": "many", "model": "steps"}],
+            "names the system 'steps', but only single models write.",
+        ),
+    ],
+)
+def test_a_broken_stack_is_told_with_its_place(folder, systems: list[dict[str, Any]], message: str) -> None:
+    problem = folder.problem(**fields(*systems, teachers=WRITERS))
+    assert message in problem
+    assert problem.startswith("task.yaml:")

@@ -1,30 +1,26 @@
-"""A stack made from a task file: taught, kept in the run folder, and read back from there."""
+"""A stack made from a task file: taught, and kept in the run folder."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-from underdog import models, runs
-from underdog.errors import UnderdogError
+from underdog import runs
 from underdog.knowledge.store import Store
 from underdog.progress import Progress, Silent
 from underdog.recipes.labels import default_loss, default_scoring
 from underdog.runs import Run
 from underdog.settings import Settings
-from underdog.systems.stack import files
-from underdog.systems.stack.adapters import Bank
-from underdog.systems.stack.answerer import Seat, StackAnswerer
+from underdog.systems.stack.answerer import StackAnswerer
 from underdog.systems.stack.chain import Chain
 from underdog.systems.stack.lessons import Workshop
-from underdog.systems.stack.reading import Base
+from underdog.systems.stack.loading import FILE, load_stack
 from underdog.systems.stack.teaching import train_steps
 from underdog.systems.stack.texts import collect_steps
 from underdog.task.splits import Splits
-from underdog.task.stack import Stack, Step
+from underdog.task.stack import Stack
 from underdog.task.task import Task
 from underdog.training.plan import Plan
 
-FILE = "stack.json"
 EPOCHS, RATE = 3, 5e-4
 """Of an adapter, where neither stack nor task file says."""
 
@@ -117,63 +113,6 @@ def plan_of(task: Task, stack: Stack, seed: int) -> Plan:
         precision=training.precision,
         seed=seed,
     )
-
-
-def load_stack(
-    folder: Path, settings: Settings, *, progress: Progress | None = None, tokens_per_batch: int | None = None
-) -> StackAnswerer:
-    """Read a stack's folder: each base once, and the adapters put on it. Raises AdapterRefused or ModelUnavailable."""
-    kept = read_stack(folder)
-    chain = Chain(tuple(Step.model_validate(step) for step in kept["chain"]), kept["lists_choices"])
-    places: dict[str, list[Any]] = {}
-    seats = []
-    for step in kept["steps"]:
-        adapters = places.setdefault(step["base"], [])
-        seats.append(Seat(step["base"], len(adapters)))
-        adapters.append(step)
-    bases: dict[str, Base] = {}
-    for base, steps in places.items():
-        identity = models.identity(base, settings)
-        loaded = [files.load_adapter((folder / step["adapter"]).resolve(), base=base, base_identity=identity) for step in steps]
-        lm = models.load(base, settings, progress)
-        bases[base] = Base(lm, Bank(lm, loaded), kept["share_prompt"])
-    return StackAnswerer(
-        kept["name"],
-        chain,
-        seats,
-        bases,
-        scoring=kept["scoring"],
-        precision=kept["precision"],
-        shorten=kept["shorten"],
-        tokens_per_batch=tokens_per_batch,
-        progress=progress,
-    )
-
-
-def read_stack(folder: Path) -> dict[str, Any]:
-    """What a stack's folder says of it."""
-    kept = runs.read_json(folder / FILE)
-    if kept is None:
-        raise UnderdogError(f"{folder}: there is no {FILE} here. Name a stack's folder, such as <run>/stacks/0123456789abcdef.")
-    return kept
-
-
-def find_stack(folder: Path, name: str | None = None) -> Path:
-    """Return a stack's folder, named itself or by the run that holds it; of several in a run the one called `name`."""
-    if (folder / FILE).exists():
-        return folder
-    known = {path.parent: read_stack(path.parent) for path in sorted(folder.glob(f"stacks/*/{FILE}"))}
-    if not known:
-        raise UnderdogError(
-            f"{folder}: there is no stack here. Name a run folder whose task file has a stack among its systems and that "
-            "`underdog find` has worked in, or a stack's own folder (<run>/stacks/...)."
-        )
-    found = [path for path, kept in known.items() if name in (None, path.name, kept["name"])]
-    if len(found) != 1:
-        listed = "\n".join(f"  {path.name}  {kept['name']} (seed {kept['seed']})" for path, kept in known.items())
-        problem = f"holds {len(known)} stacks" if name is None else f"has {len(found)} stacks called {name!r}"
-        raise UnderdogError(f"{folder} {problem}. Choose one with --stack, by its folder's name:\n{listed}")
-    return found[0]
 
 
 def _description(task: Task, shop: Workshop) -> dict[str, Any]:

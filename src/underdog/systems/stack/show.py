@@ -13,7 +13,7 @@ from underdog.knowledge.store import Store
 from underdog.progress import Progress
 from underdog.settings import Settings
 from underdog.systems.stack.attribution import Attribution, attribute
-from underdog.systems.stack.build import find_stack, load_stack, read_stack
+from underdog.systems.stack.loading import find_stack, load_stack, read_stack
 from underdog.systems.stack.texts import collect_steps, record_steps
 from underdog.task.examples import Example
 from underdog.task.files import find_file, read_rows

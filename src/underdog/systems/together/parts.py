@@ -12,7 +12,8 @@ from underdog.inference.answerer import ModelAnswerer
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
-from underdog.systems.together.plans import ModelPlan, RemotePlan, SystemFile, build
+from underdog.systems.stack.loading import load_stack
+from underdog.systems.together.plans import Leaf, ModelPlan, RemotePlan, StackPlan, SystemFile, build
 from underdog.systems.together.speaking import Speaker
 from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.generating import LocalWriter
@@ -49,9 +50,9 @@ class FreshParts:
     remote: Callable[[RemoteTeacher], Writer] | None = None
     """Makes what asks a server. None: it is asked directly, which a teacher with a cap on spending is refused."""
     _models: dict[str, LanguageModel] = field(default_factory=dict, init=False)
-    _answerers: dict[ModelPlan | RemotePlan, Answerer] = field(default_factory=dict, init=False)
+    _answerers: dict[Leaf, Answerer] = field(default_factory=dict, init=False)
 
-    def answerer(self, plan: ModelPlan | RemotePlan) -> Answerer:
+    def answerer(self, plan: Leaf) -> Answerer:
         if plan not in self._answerers:
             self._answerers[plan] = self._new(plan)
         return self._answerers[plan]
@@ -64,7 +65,9 @@ class FreshParts:
         lm = self._loaded(plan)
         return Speaker(plan.name, plan.identity, "", LocalWriter(lm), lm.footprint())
 
-    def _new(self, plan: ModelPlan | RemotePlan) -> Answerer:
+    def _new(self, plan: Leaf) -> Answerer:
+        if isinstance(plan, StackPlan):
+            return load_stack(Path(normpath(self.folder / plan.folder)), self.settings, progress=self.progress)
         if isinstance(plan, RemotePlan):
             writer = self._writer(plan.teacher)
             return RemoteAnswerer(plan.teacher, writer, max_new_tokens=plan.max_new_tokens, progress=self.progress)

@@ -44,6 +44,21 @@ class RemotePlan(Config):
     max_new_tokens: PositiveInt
 
 
+class StackPlan(Config):
+    """One stack at hand: small models in a chain."""
+
+    kind: Literal["stack"] = "stack"
+    name: str
+    folder: str
+    """Of its `stack.json`, from the folder of `system.json`."""
+    identity: str
+    """What tells it from others: its steps, their bases and adapters."""
+
+
+Leaf = ModelPlan | RemotePlan | StackPlan
+"""What answers by itself."""
+
+
 class CalibratedPlan(Config):
     """A member whose log-probabilities are divided by a temperature."""
 
@@ -120,7 +135,8 @@ class CascadePlan(Config):
 
 
 Plan = Annotated[
-    ModelPlan | RemotePlan | CalibratedPlan | VotePlan | SamplesPlan | DebatePlan | CascadePlan, Discriminator("kind")
+    ModelPlan | RemotePlan | StackPlan | CalibratedPlan | VotePlan | SamplesPlan | DebatePlan | CascadePlan,
+    Discriminator("kind"),
 ]
 for _plan in (CalibratedPlan, VotePlan, SamplesPlan, DebatePlan, CascadePlan):
     _plan.model_rebuild()
@@ -136,13 +152,13 @@ class SystemFile(Config):
 class Parts(Protocol):
     """Where the single models of a system come from. Asked twice for equal plans, it returns the same object."""
 
-    def answerer(self, plan: ModelPlan | RemotePlan) -> Answerer: ...
+    def answerer(self, plan: Leaf) -> Answerer: ...
     def speaker(self, plan: ModelPlan | RemotePlan) -> Speaker: ...
 
 
 def build(plan: Plan, parts: Parts) -> Answerer:
     """Put a system together. Models are loaded when they are first asked; equal parts are one."""
-    if isinstance(plan, ModelPlan | RemotePlan):
+    if isinstance(plan, Leaf):
         return parts.answerer(plan)
     if isinstance(plan, CalibratedPlan):
         return Calibrated(build(plan.inner, parts), plan.temperature)
@@ -163,9 +179,9 @@ def build(plan: Plan, parts: Parts) -> Answerer:
     )  # fmt: skip
 
 
-def leaves(plan: Plan) -> list[ModelPlan | RemotePlan]:
-    """The single models of a system, in order, as often as they stand there."""
-    if isinstance(plan, ModelPlan | RemotePlan):
+def leaves(plan: Plan) -> list[Leaf]:
+    """The single models and stacks of a system, in order, as often as they stand there."""
+    if isinstance(plan, Leaf):
         return [plan]
     if isinstance(plan, CalibratedPlan):
         return leaves(plan.inner)
@@ -181,4 +197,6 @@ def writes(plan: Plan) -> bool:
         return writes(plan.small) or writes(plan.big)
     if isinstance(plan, CalibratedPlan):
         return writes(plan.inner)
-    return isinstance(plan, SamplesPlan | DebatePlan) or (isinstance(plan, VotePlan) and any(map(writes, plan.members)))
+    return isinstance(plan, SamplesPlan | DebatePlan | StackPlan) or (
+        isinstance(plan, VotePlan) and any(map(writes, plan.members))
+    )

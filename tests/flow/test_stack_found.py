@@ -1,0 +1,90 @@
+"""A stack among a task's systems: taught and measured in a whole run, alone and as a member of others."""
+
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from faulty_server import FaultyServer, Say
+from flow import planted
+from flow.planted import FIRST, Recorder, label_rows, load, settings, write_rows, write_task
+from flow.test_stack import CHAIN, TEACHERS, reasons
+from underdog.answering import Question
+from underdog.errors import TaskError
+from underdog.record import estimate_teachers, record_teachers
+from underdog.systems.together.parts import open_system
+from underdog.systems.together.plans import StackPlan, SystemFile
+
+STEPS = [step.model_dump() for step in CHAIN]
+STACK = {"kind": "stack", "name": "chain", "teacher": "free", "steps": STEPS, "rank": 16, "epochs": 16, "learning_rate": 0.02}
+
+
+def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
+    rows = label_rows(160)
+    write_rows(tmp_path / "why.jsonl", reasons(rows))
+    systems = [
+        STACK,
+        {"kind": "vote", "name": "both", "members": ["labels", "chain"], "how": "likelihood"},
+        {"kind": "cascade", "name": "sure", "small": "chain", "big": "untrained", "calls": 0.2},
+    ]
+    file = write_task(tmp_path, rows, teachers=TEACHERS, systems=systems, training={"epochs": 1, "precision": "float32"})
+    found = planted.find(file)
+    again = planted.find(file)
+    assert again.progress.trainings == []
+    assert planted.measured(again.verdict) == planted.measured(found.verdict)
+    chain = found.contender("system", "chain")
+    assert (chain.quality.mean, set(chain.per_seed), chain.meets_goal) == (1.0, {0, 1}, True)
+    assert chain.detail.endswith("keywords, intermediate, answer; taught by free, per_step")
+    assert chain.cost is not None and chain.cost.parameters == chain.parameters
+    assert chain.parameters_per_answer is not None and chain.parameters is not None
+    assert chain.parameters_per_answer > chain.parameters  # the base is used in all three steps
+    facts = {one.name: one for one in found.verdict.systems}
+    test = found.verdict.split_sizes["test"]
+    assert [(one.step, one.texts, one.empty, one.at_limit) for one in facts["chain"].steps] == [
+        ("keywords", test, 0, 0), ("intermediate", test, 0, 0), ("answer", test, 0, 0),
+    ]  # fmt: skip
+    for traced in facts["chain"].traces:
+        first = traced.prompt.split()[0]
+        assert traced.steps == (("keywords", first), ("intermediate", f"It begins with {first}."), ("answer", FIRST[first]))
+    assert {one.member for one in facts["both"].calibrations} == {"labels", "chain"}
+    assert facts["sure"].calls is not None and facts["sure"].calls.mean <= 0.5
+    page = unescape((found.folder / "report.html").read_text(encoding="utf-8"))
+    for text in ("What the steps of stacks did", "Some questions, step by step", "stack of keywords, intermediate, answer"):
+        assert text in page
+    plans = {SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system: path.parent
+             for path in (found.folder / "systems").glob("*/system.json")}  # fmt: skip
+    (place,) = (path for plan, path in plans.items() if isinstance(plan, StackPlan))
+    opened = open_system(place, settings(tmp_path))
+    (answer,) = opened.answer([Question("q", "card my new card", choices=tuple(FIRST.values()))])
+    assert answer.text == "left"
+
+
+def writes(prompt: str, time: int) -> Say:
+    """A teacher that names the first word, and then says that the text begins with it."""
+    question = prompt.partition("Question: ")[2]
+    first = question.split()[0]
+    return Say(first if prompt.endswith("Keywords:") else f"It begins with {first}.")
+
+
+def test_the_teacher_of_a_stack_is_asked_step_by_step_and_not_for_reasons(tmp_path: Path) -> None:
+    asked = [step | {"instruction": "Write it."} for step in STEPS[:-1]] + STEPS[-1:]
+    with FaultyServer(writes) as server:
+        teachers = [{"name": "far", "model": "far", "url": server.url, "ask": {"mode": "free"}}, TEACHERS[0]]
+        systems = [STACK | {"teacher": "far", "steps": asked}]
+        file = write_task(tmp_path, label_rows(160), teachers=teachers, systems=systems, goal={"seeds": 1})
+        seen = Recorder()
+        with pytest.raises(
+            TaskError, match=r"the steps of 'chain' is recorded yet .* Run this first: underdog record .*task.yaml"
+        ):
+            planted.find(file, seen)
+        assert seen.trainings == []
+        names = ["far (keywords)", "far (intermediate)"]
+        assert [one.teacher for one in estimate_teachers(load(file), Recorder())] == names
+        assert server.calls == []
+        recorded = record_teachers(load(file), Recorder())
+        assert [one.teacher for one in recorded] == names
+        assert len(server.calls) == sum(one.asked for one in recorded) > 100
+        assert record_teachers(load(file), Recorder()) == []
+        before = len(server.calls)
+        assert planted.find(file).contender("system", "chain").quality.mean == 1.0
+        assert len(server.calls) == before
