@@ -1,13 +1,16 @@
 """Make a page of results from a finished run: `python docs/results/publish.py runs/banking77`.
 
-Writes docs/results/<task>/verdict.json and report.md, so that no figure is typed by hand. The items on which winner and reference
-differ and the examples of filtered reasons are left out (the data has its own home and licence), and so are this machine's paths.
+Writes docs/results/<task>/verdict.json and report.md, or compare.json and compare.md of a comparison of replaceable small
+models, so that no figure is typed by hand. The items on which winner and reference differ and the examples of filtered reasons
+are left out (the data has its own home and licence), and so are this machine's paths.
 """
 
 import re
 import sys
 from pathlib import Path
 
+from underdog.replacing import page
+from underdog.replacing.compared import Compared
 from underdog.report.write import markdown
 from underdog.runs import write_text
 from underdog.search.verdict import Verdict
@@ -28,6 +31,18 @@ def publish(run: Path) -> Path:
     return folder
 
 
+def publish_comparison(run: Path) -> Path:
+    """The same of `underdog replace compare`."""
+    found = Compared.model_validate_json((run / "compare.json").read_text(encoding="utf-8"))
+    command = re.sub(r" --(run|registry) \S+", "", re.sub(r"^(-c|cli.py) ", "underdog ", found.command))
+    found = found.model_copy(update={"command": command, "registry": Path(found.registry).name})
+    folder = Path(__file__).parent / found.name
+    write_text(folder / "compare.json", found.model_dump_json(indent=1) + "\n")
+    write_text(folder / "compare.md", page.markdown(found))
+    return folder
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        sys.stdout.write(f"{publish(Path(name))}\n")
+    for name in map(Path, sys.argv[1:]):
+        published = (publish_comparison if (name / "compare.json").exists() else publish)(name)
+        sys.stdout.write(f"{published}\n")

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -351,7 +352,9 @@ def _is_disk_full(error: BaseException) -> bool:
 def with_lora(lm: LanguageModel, rank: int) -> LanguageModel:
     """Put a fresh LoRA adapter on every linear layer below the head and freeze the rest."""
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    return replace(lm, model=get_peft_model(lm.model, config))
+    with warnings.catch_warnings():  # peft asks transformers for what it still has, and is told that it will go
+        warnings.simplefilter("ignore", FutureWarning)
+        return replace(lm, model=get_peft_model(lm.model, config))
 
 
 def write_lora_config(folder: Path, base: str, rank: int, alpha: float, layers: Sequence[str]) -> None:

@@ -77,6 +77,7 @@ def test_a_residual_closes_the_gap_and_the_llm_stays_as_it_is(done: tuple[Compar
 def test_nothing_is_lost_where_the_llm_was_not_touched(done: tuple[Compared, Path]) -> None:
     found, _ = done
     assert found.entry("residual").own_after_removal == found.entry("llm").own_after_removal == 0
+    assert found.entry("lora").own_after_removal == 0, "its adapters can be taken off, too"
     assert found.entry("full").own_after_removal == found.entry("full").own_change.difference.mean != 0
     assert found.entry("residual").own_change.difference.mean != 0, "at work it changes what is written"
     assert found.entry("alone").own_after_removal is None

@@ -15,7 +15,7 @@ NAMES = {
     "llm": "The LLM alone",
     "alone": "Small model alone",
     "replaceable": "Replaceable, LLM untouched",
-    "adapted": "LLM changed",
+    "adapted": "The LLM itself adapted",
 }
 SYMBOLS = {"llm": "square", "alone": "diamond", "replaceable": "star", "adapted": "circle"}
 

@@ -50,7 +50,8 @@ class Entry(Config):
     own_change: Comparison | None = None
     """Less the LLM alone there."""
     own_after_removal: float | None = None
-    """What is lost there once the way is taken off: 0 where the LLM was not touched, else the change itself."""
+    """What is lost there once the way is taken off: 0 where the LLM's own weights were not changed (LoRA's adapters can be
+    taken off as long as they are kept apart), else the change itself."""
     train: dict[str, Any] = {}
     """Steps, tokens, seconds of all seeds, and how often the LLM read the text for a recording."""
     training_cost: TrainingCost | None = None
@@ -126,7 +127,7 @@ class Figures:
         name, facts = one.way.known_as, one.best.facts
         change = figures.difference(self.own[name], self.own[ALONE], self.confidence) if self.own else None
         role = ROLES.get(one.way.kind, "replaceable")
-        lost = None if change is None or role == "alone" else change.difference.mean if role == "adapted" else 0.0
+        lost = None if change is None or role == "alone" else change.difference.mean if one.way.kind == "full" else 0.0
         tokens, seconds = (sum(trial.facts[fact] for trial in one.trials) for fact in ("tokens", "seconds"))
         return Entry(
             name=name,

@@ -1,6 +1,7 @@
 """What a replace file would take: sizes, steps and time of every way, from a few micro-batches; nothing is trained."""
 
 from collections.abc import Callable, Sequence
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -136,12 +137,13 @@ def _seconds_per_token(bench: Bench, learner: Learner, lessons: Lessons) -> tupl
 
 
 def _seconds(work: Callable[[], object], device: torch.device, least_s: float = LEAST_S) -> float:
-    """Of one call, the first left out."""
+    """Of one call: the median, the first left out. Other work on the machine, which comes and goes, hardly counts."""
     work()
-    done, begun = 0, perf_counter()
-    while done < 1 or perf_counter() - begun < least_s:
+    took: list[float] = []
+    while len(took) < 3 or sum(took) < least_s:
+        begun = perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        done += 1
-    return (perf_counter() - begun) / done
+        took.append(perf_counter() - begun)
+    return median(took)

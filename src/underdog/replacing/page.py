@@ -104,7 +104,8 @@ def own_table(found: Compared) -> Table:
     note = (
         f"Bits per character on held-out text of the LLM's own domain; less is better. A replaceable small model is taken off by "
         f"not using it: the LLM's weights had SHA-256 {found.weights_before[:16]}… before anything was trained and "
-        f"{found.weights_after[:16]}… after, so that nothing is lost. Weights that were changed stay changed."
+        f"{found.weights_after[:16]}… after, so that nothing is lost. "
+        "LoRA can be taken off as well, as long as its adapters are kept apart; weights that were fine-tuned stay changed."
     )
     return Table("On the LLM's own domain", ("Way", "At work", "Difference to the LLM", "Lost for good"), rows, note)
 

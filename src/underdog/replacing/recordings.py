@@ -38,13 +38,12 @@ def passes(bench: Bench, way: Replaceable, plan: StepPlan) -> int:
         return 0
     count = len(bench.subject.corpus.train)
     read = plan.steps * plan.batch_size * bench.context
-    wanted = min(how.passes, max(1, math.ceil(read / count)))
     if how.when == "always":
-        return wanted
+        return min(how.passes, max(1, math.ceil(read / count)))
     if isinstance(way, Residual) and bench.llm.device.type != "cpu":
         return 0
-    most = min(wanted, int(how.gigabytes * 1e9) // (count * token_bytes(bench, way)))
-    return most if most * count < read else 0
+    less = (read - 1) // count  # passes that are less to read than what is learnt from
+    return min(how.passes, less, int(how.gigabytes * 1e9) // (count * token_bytes(bench, way)))
 
 
 def token_bytes(bench: Bench, way: Replaceable) -> int:

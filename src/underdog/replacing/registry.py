@@ -153,7 +153,9 @@ def folder_for(llm: str, settings: Settings) -> Path:
     """Where an LLM's registry lies unless told otherwise: beside its folder, or in `runs` for one of the catalogue or the hub."""
     location = weights.resolve(llm, settings)
     if location.folder is not None:
-        return location.folder.with_name(f"{location.folder.name}-small")
+        named = Path(llm).expanduser()
+        folder = named if named.is_dir() and named.name not in ("", "..") else location.folder
+        return folder.with_name(f"{folder.name}-small")
     return Path("runs") / f"{llm.replace('/', '--')}-small"
 
 

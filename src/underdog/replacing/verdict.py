@@ -71,12 +71,11 @@ def _own(entries: "Sequence[Entry]", best: "Entry") -> list[str]:
     """What is lost on the LLM's own domain, where that was measured."""
     if best.own_change is None:
         return []
-    lost = [
-        f"{one.name} {_signed(one.own_change.difference.mean)}" for one in entries if one.role == "adapted" and one.own_change
-    ]
-    others = f", where weights that were changed cost {' and '.join(lost)}" if lost else ""
-    return [f"On the LLM's own domain nothing is lost once the small model is taken off{others} bits per character." if lost
-            else "On the LLM's own domain nothing is lost once the small model is taken off."]  # fmt: skip
+    costs = {one.kind: _signed(one.own_change.difference.mean) for one in entries if one.role == "adapted" and one.own_change}
+    at_work = [f"at work it costs {_signed(best.own_change.difference.mean)} bits per character"]
+    at_work += [f"LoRA {costs['lora']}"] if "lora" in costs else []
+    at_work += [f"full fine-tuning {costs['full']} for good"] if "full" in costs else []
+    return [f"On the LLM's own domain nothing is lost once the small model is taken off; {', '.join(at_work)}."]
 
 
 def _signed(value: float) -> str:
