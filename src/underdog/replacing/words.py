@@ -77,14 +77,21 @@ def proof_text(found: Proof) -> str:
     return "\n".join([*lines, f"  the LLM alone, beside them: {found.alone_after!r}", found.sentence])
 
 
+_COLUMNS = (
+    "own: change in bits per character on the LLM's own domain, the way at work; tokens/s: written one text "
+    "at a time, and 16."
+)
+
+
 def compared_table(found: Compared) -> Table:
-    """All ways: it fits into 100 columns."""
+    """All ways: it fits into 80 columns."""
     table = _table("way", title=f"{found.name}: test, {found.unit}")
-    for column in ("learns", found.unit, "gap closed", "own domain", "training", "tokens/s 1 / 16"):
+    table.columns[0].no_wrap = True  # a row without its name says nothing
+    for column in ("learns", "test", "gap closed", "own", "tokens/s"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in found.entries:
         table.add_row(*map(Text, _cells(one, found)), style="bold" if one.name == found.best else None)
-    table.caption, table.caption_justify = Text("Own domain: change in bits per character, the way at work."), "left"
+    table.caption, table.caption_justify = Text(_COLUMNS), "left"
     return table
 
 
@@ -92,11 +99,10 @@ def _cells(one: Entry, found: Compared) -> tuple[str, ...]:
     quality = one.quality
     figure = f"{quality.mean:.3f}\n{quality.low:.3f}–{quality.high:.3f}" if found.unit == BITS else words.percent(quality)
     own = NOTHING if one.own_change is None else f"{one.own_change.difference.mean:+.3f}".replace("-", "−")
-    cost = words.memory(one.training_cost.peak_bytes) if one.training_cost else NOTHING
     speeds = [] if one.writing is None else [f"{spread.median:,.0f}" for spread in one.writing.by_batch.values()]
     closed = share(one.closed).replace(" (", "\n").replace(")", "") if one.closed else NOTHING
     learns = words.size(one.parameters) if one.parameters else NOTHING
-    return (one.name, learns, figure, closed, own, cost, " / ".join(speeds) or NOTHING)
+    return (one.name, learns, figure, closed, own, " / ".join(speeds) or NOTHING)
 
 
 def _table(first: str, title: str) -> Table:
