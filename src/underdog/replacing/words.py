@@ -78,8 +78,7 @@ def proof_text(found: Proof) -> str:
 
 
 _COLUMNS = (
-    "own: change in bits per character on the LLM's own domain, the way at work; tokens/s: written one text "
-    "at a time, and 16."
+    "own: change in bits per character on the LLM's own domain, the way at work; tokens/s: written one text at a time, and 16."
 )
 
 
