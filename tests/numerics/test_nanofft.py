@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import DynamicCache
 
-from underdog import models
+from underdog import caches
 from underdog.errors import PromptTooLong
 from underdog.inference.batches import collate
 from underdog.inference.layout import Layout
@@ -251,11 +251,11 @@ def test_branches_of_a_shared_prompt_equal_separate_texts(model):
         layout = Layout.of_prompt("q", prompt[skip:])
         ends = [layout.extend(branch, len(prompt) - skip - 1) for branch in branches]
         batch = collate([layout], past=skip)
-        cache = models.new_cache()
+        cache = caches.new_cache()
         with torch.no_grad():
             if skip:
                 model.model(torch.tensor([prompt[:skip]]), past_key_values=cache)
-            used = models.repeated(cache, 1) if skip else None
+            used = caches.repeated(cache, 1) if skip else None
             read = model.model(batch.tokens, batch.visible, batch.positions, used).last_hidden_state[0]
             for branch, end in zip(branches, ends, strict=True):
                 alone = model.model(torch.tensor([prompt + branch])).last_hidden_state[0, -1]

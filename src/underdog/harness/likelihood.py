@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from underdog import models
+from underdog import caches
 from underdog.harness.requests import Likelihood, common_beginning
 from underdog.harness.tokens import Continuation
 from underdog.inference.answerer import Precision, autocast
@@ -91,7 +91,7 @@ def _beginning(lm: LanguageModel, roots: Sequence[tuple[int, ...]]) -> tuple[tup
     tokens = common_beginning(roots)[: min(map(len, roots)) - 1] if len(roots) > 1 else ()
     if len(tokens) < SHARED_FROM:
         return (), None
-    cache = models.new_cache()
+    cache = caches.new_cache()
     positions = torch.arange(len(tokens), device=lm.device)[None]
     lm.hidden(torch.tensor([tokens], device=lm.device), positions, None, cache)
     return tokens, cache
@@ -99,7 +99,7 @@ def _beginning(lm: LanguageModel, roots: Sequence[tuple[int, ...]]) -> tuple[tup
 
 def _scores(lm: LanguageModel, batch: Batch, cache: Any) -> tuple[Tensor, Tensor]:
     """Log-likelihood of every continuation, and how many of its tokens are not the likeliest: two times [C]."""
-    past = None if cache is None else models.repeated(cache, len(batch.tokens))
+    past = None if cache is None else caches.repeated(cache, len(batch.tokens))
     hidden = lm.hidden(batch.tokens, batch.positions, batch.visible, past).flatten(0, 1)
     values, greedy = edge_values(lm, hidden[batch.choice_sources], *batch.choice_edges)
     missed = choice_scores((~greedy).float(), batch.edge_choice, batch.choice_scale)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from underdog import models
+from underdog import caches
 from underdog.answering import Answer, Footprint, Question
 from underdog.inference.batches import Batch, by_budget, collate
 from underdog.inference.encoding import Encoded, Tries, encode_questions, shared_beginning
@@ -100,7 +100,7 @@ class ModelAnswerer:
 
         def scored(indices: list[int]) -> tuple[Tensor, Tensor]:
             batch = collate([layouts[index] for index in indices], self.lm.pad, past=len(shared)).to(self.lm.device)
-            past = None if cache is None else models.repeated(cache, len(batch.tokens))
+            past = None if cache is None else caches.repeated(cache, len(batch.tokens))
             return self.scores(batch, self.lm.hidden(batch.tokens, batch.positions, batch.visible, past))
 
         for indices, (scores, values) in halving(by_budget(list(map(len, layouts)), self.tokens_per_batch), scored):
@@ -115,7 +115,7 @@ class ModelAnswerer:
         if not (tokens and all(item.prompt[: len(tokens)] == tokens and len(item.prompt) > len(tokens) for item in encoded)):
             tokens = shared_beginning(encoded)
             if tokens:
-                cache = models.new_cache()
+                cache = caches.new_cache()
                 positions = torch.arange(len(tokens), device=self.lm.device)[None]
                 self.lm.hidden(torch.tensor([tokens], device=self.lm.device), positions, None, cache)
                 self._shared = (tokens, cache)

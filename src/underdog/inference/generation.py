@@ -13,9 +13,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from underdog.caches import RoomyCache
 from underdog.inference.batches import by_budget
 from underdog.inference.memory import halving
-from underdog.models import LanguageModel, RoomyCache
+from underdog.models import LanguageModel
 
 WRITING = 4
 """Times as many tokens in a batch that writes as in one that answers: only its newest ones go through the model at once."""

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from underdog import models
+from underdog.caches import RoomyCache, new_cache
 from underdog.inference.batches import Batch, collate
 from underdog.inference.encoding import Encoded
 from underdog.inference.generation import Plan, Written, write_batch
 from underdog.inference.layout import Layout
-from underdog.models import LanguageModel, RoomyCache
+from underdog.models import LanguageModel
 from underdog.systems.stack.adapters import NONE, Bank
 
 
@@ -39,7 +39,7 @@ class Beginnings:
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
         width = max(map(len, rows))
         tokens = torch.tensor([[*prompt, *[lm.pad] * (width - len(prompt))] for prompt in rows], device=lm.device)
-        cache = models.new_cache()
+        cache = new_cache()
         lm.hidden(tokens, torch.arange(width, device=lm.device).expand(len(rows), width), None, cache)
         return cls(cache, rows, width)
 
