@@ -11,7 +11,7 @@ from underdog.nanofft.cleaning import KEEPING_LINES, STEPS
 from underdog.nanofft.prepare import CorpusSpec
 from underdog.task.problems import explain
 from underdog.task.source import Source, read_source
-from underdog.training.plan import StepPlan
+from underdog.training.plan import StepPlan, StepSettings
 
 
 class NewModel(Config):
@@ -42,23 +42,13 @@ class StartModel(Config):
     """Learn adapters of this rank instead of all weights; they are folded in at the end."""
 
 
-class Learning(Config):
+class Learning(StepSettings):
     """How the model learns."""
 
-    steps: PositiveInt
-    """Optimiser steps."""
     learning_rate: PositiveFloat
     """The highest: it rises during `warmup` and then falls to 0 in a straight line."""
     batch_size: PositiveInt = 64
     """Blocks of `context` tokens in one step."""
-    tokens_per_batch: PositiveInt | None = None
-    """Most tokens that go through the model at once; None takes what serves the device. Changes no result."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: NonNegativeFloat = 0.01
-    clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
-    precision: Literal["bf16", "float32"] = "bf16"
 
 
 class Evaluating(Config):

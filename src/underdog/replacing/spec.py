@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from underdog.config import Config
 from underdog.errors import TaskError, unknown
@@ -12,14 +12,12 @@ from underdog.replacing.ways import FolderText, Lora, Name, Rates, Replaceable, 
 from underdog.settings import Settings
 from underdog.task.problems import explain
 from underdog.task.source import read_source
-from underdog.training.plan import StepPlan
+from underdog.training.plan import StepPlan, StepSettings
 
 
-class Learning(Config):
+class Learning(StepSettings):
     """How every way is trained, unless it says otherwise."""
 
-    steps: PositiveInt
-    """Optimiser steps."""
     learning_rate: Rates
     """The highest of a training; of several, the one that does best on validation is kept."""
     choosing_steps: PositiveInt | None = None
@@ -28,14 +26,6 @@ class Learning(Config):
     """Blocks, or examples of a task, in one step."""
     context: Annotated[int, Field(ge=2)] | None = None
     """Tokens of a block, and what held-out text is read in; None stands for the most that both models read, up to 512."""
-    tokens_per_batch: PositiveInt | None = None
-    """Most tokens that go through the models at once; None takes what serves the device. Changes no result."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: NonNegativeFloat = 0.01
-    clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
-    precision: Literal["bf16", "float32"] = "bf16"
 
 
 class Evaluating(Config):

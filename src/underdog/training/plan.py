@@ -1,7 +1,11 @@
 """How to train, and what came of it."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from underdog.config import Config
 from underdog.inference.answerer import Precision
 
 
@@ -35,6 +39,21 @@ class StepPlan(Plan):
     def steps_in_all(self, examples: int) -> int:
         del examples
         return self.steps
+
+
+class StepSettings(Config):
+    """What files that count in steps say of learning, whatever learns."""
+
+    steps: PositiveInt
+    """Optimiser steps."""
+    tokens_per_batch: PositiveInt | None = None
+    """Most tokens that go through the models at once; None takes what serves the device. Changes no result."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: NonNegativeFloat = 0.01
+    clip: PositiveFloat = 1.0
+    """Largest norm of the gradient."""
+    precision: Precision = "bf16"
 
 
 @dataclass(slots=True)
