@@ -1,8 +1,9 @@
 """A remote model that answers the task's questions itself: the reference that students are to match."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from underdog.answering import Answer, Footprint, Question
+from underdog.errors import SpendingCapReached, TeacherUnavailable
 from underdog.progress import Progress, Silent
 from underdog.task.prompts import list_choices
 from underdog.task.teachers import RemoteTeacher
@@ -51,12 +52,27 @@ class RemoteAnswerer:
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer every question, in order; equal questions are asked once. Raises what the writer raises."""
         requests = answer_requests(self.teacher, questions, self._max_new_tokens)
-        distinct = list(dict.fromkeys(requests))
-        said: dict[Request, Reply | Failure] = {}
-        for request, outcome in self._writer.write(distinct):
-            said[request] = outcome
-            self._progress.step(f"Asking {self.name}", len(said), len(distinct))
+        said = dict(self._asked(requests))
         return [_answer(question, said[request]) for question, request in zip(questions, requests, strict=True)]
+
+    def answer_reached(self, questions: Sequence[Question]) -> list[Answer]:
+        """As `answer`, but where the server goes away or its spending cap is reached, replies that have come still count; the
+        other questions have a `problem` that says why."""
+        requests = answer_requests(self.teacher, questions, self._max_new_tokens)
+        said: dict[Request, Reply | Failure] = {}
+        lost = Failure("no reply came")
+        try:
+            for request, outcome in self._asked(requests):
+                said[request] = outcome
+        except (TeacherUnavailable, SpendingCapReached) as error:
+            lost = Failure(str(error).partition("\n")[0])
+        return [_answer(question, said.get(request, lost)) for question, request in zip(questions, requests, strict=True)]
+
+    def _asked(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        distinct = list(dict.fromkeys(requests))
+        for done, outcome in enumerate(self._writer.write(distinct), start=1):
+            self._progress.step(f"Asking {self.name}", done, len(distinct))
+            yield outcome
 
 
 def _answer(question: Question, outcome: Reply | Failure) -> Answer:

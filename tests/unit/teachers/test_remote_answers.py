@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from underdog.answering import Answer, Answerer, Question
+from underdog.errors import SpendingCapReached, TeacherUnavailable, UnderdogError
 from underdog.task.teachers import Asking, RemoteTeacher
 from underdog.teachers.chosen import chosen
 from underdog.teachers.remote_answers import RemoteAnswerer
@@ -109,3 +110,30 @@ def test_the_size_is_what_the_task_file_states() -> None:
     assert RemoteAnswerer(TEACHER, writer, max_new_tokens=8).footprint().parameters == 0
     known = TEACHER.model_copy(update={"parameters": 7_000_000_000})
     assert RemoteAnswerer(known, writer, max_new_tokens=8).footprint().parameters_per_answer == 7_000_000_000
+
+
+class Leaving(Scripted):
+    """Replies once, and then is gone."""
+
+    def __init__(self, replies: dict[str, Reply | Failure], failure: UnderdogError) -> None:
+        super().__init__(replies)
+        self.failure = failure
+
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        yield from super().write(requests[:1])
+        raise self.failure
+
+
+@pytest.mark.parametrize("failure", [TeacherUnavailable("nobody is there\nmore"), SpendingCapReached("the cap is $5")])
+def test_what_was_replied_before_the_server_went_away_counts_where_that_is_asked_for(failure: UnderdogError) -> None:
+    questions = [Question(id, f"Which one, {id}?", choices=ANIMALS) for id in ("one", "two")]
+    answerer = RemoteAnswerer(
+        RemoteTeacher(name="big", model="m", url="http://localhost:1/v1"),
+        Leaving({"one": reply("B"), "two": reply("A")}, failure),
+        max_new_tokens=8,
+    )
+    first, second = answerer.answer_reached(questions)
+    assert (first.text, first.problem) == ("A cat", None)
+    assert (second.text, second.problem) == (None, str(failure).partition("\n")[0])
+    with pytest.raises(type(failure)):
+        answerer.answer(questions)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from underdog.answering import Answer, Answerer, Footprint, Question
 from underdog.errors import SpendingCapReached, TeacherUnavailable
@@ -11,6 +11,13 @@ from underdog.systems.together.threshold import NO_ANSWER
 from underdog.systems.together.votes import confidence_of
 
 UNREACHABLE = "the big model could not be reached"
+
+
+@runtime_checkable
+class Reached(Protocol):
+    """An answerer whose server may go away half-way: what it had answered by then is kept, the rest has a `problem`."""
+
+    def answer_reached(self, questions: Sequence[Question]) -> list[Answer]: ...
 
 
 class Cascade:
@@ -62,6 +69,8 @@ class Cascade:
     def _asked(self, questions: Sequence[Question]) -> Sequence[Answer]:
         if not questions:
             return ()
+        if self._when_unreachable == "small" and isinstance(self.big, Reached):
+            return self.big.answer_reached(questions)
         try:
             return self.big.answer(questions)
         except (TeacherUnavailable, SpendingCapReached) as error:

@@ -1,8 +1,10 @@
 """A cascade sends on only what is not sure enough, and does what the user chose when nobody is there."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from underdog.answering import Answer
+from underdog.answering import Answer, Question
 from underdog.errors import SpendingCapReached, TeacherUnavailable
 from underdog.systems.together.cascade import Cascade
 from underdog.systems.together.votes import Vote
@@ -50,6 +52,25 @@ def test_an_unreachable_big_model_fails_or_leaves_marked_answers(failure) -> Non
     assert answers[0].problem is None
     assert answers[1].problem == f"the big model could not be reached: {str(failure).splitlines()[0]}"
     assert (answers[2].text, answers[2].by) == (None, "big")
+
+
+class Leaving(Member):
+    """Goes away after its first answer."""
+
+    def answer_reached(self, questions: Sequence[Question]) -> list[Answer]:
+        lost = [Answer(one.id, None, problem="gone") for one in questions[1:]]
+        return [self.answers[questions[0].id], *lost]
+
+
+def test_what_the_big_model_answered_before_it_went_away_counts() -> None:
+    """It has been paid for."""
+    large = Leaving("big", {id: said(id, "blue") for id in ("unsure", "other")}, 1_000, failure=TeacherUnavailable("gone"))
+    few = Member("small", {id: weighed(id, 0.4, 0.35, 0.25) for id in ("unsure", "other")})
+    asked = [question("unsure"), question("other")]
+    found = [(one.text, one.by, one.problem) for one in cascade(few, large, "small").answer(asked)]
+    assert found == [("blue", "big", None), ("red", "small", "gone")]
+    with pytest.raises(TeacherUnavailable):
+        cascade(few, large).answer(asked)
 
 
 def test_a_single_question_without_a_reply_is_marked_too() -> None:
