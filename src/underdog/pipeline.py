@@ -12,7 +12,7 @@ from underdog.search.assemble import assemble
 from underdog.search.confirm import confirm
 from underdog.search.distil import refuse_other_tokenizers
 from underdog.search.judge import judge
-from underdog.search.references import prepare
+from underdog.search.references import prepare, refuse_unknown_models
 from underdog.search.schedule import search
 from underdog.search.stacks import check_stacks
 from underdog.search.verdict import Verdict
@@ -35,6 +35,7 @@ def find_smallest(
     with folder.session():
         started, before = monotonic(), folder.seconds
         bench = Workbench.of(task, folder, settings, progress or Silent())
+        refuse_unknown_models(bench)
         refuse_other_tokenizers(bench)
         check_stacks(bench)
         reference, *others = [prepare(bench, name) for name in task.spec.references]

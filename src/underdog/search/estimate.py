@@ -17,7 +17,7 @@ from underdog.recipes.rationales import add_rationales
 from underdog.runs import Run
 from underdog.search.candidates import Candidate, plan_for, rungs
 from underdog.search.distil import refuse_other_tokenizers
-from underdog.search.references import ASKED_ITEMS
+from underdog.search.references import ASKED_ITEMS, refuse_unknown_models
 from underdog.search.stacks import check_stacks
 from underdog.search.teaching import reasons_of
 from underdog.search.trials import loss_of, scoring_of
@@ -85,6 +85,7 @@ class Plan(Config):
 def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
     """Plan a search: read the data, load the model that students come from, and count."""
     bench = Workbench.of(task, Run(task.folder / ".underdog-plan"), settings, progress)
+    refuse_unknown_models(bench)
     refuse_other_tokenizers(bench)
     check_stacks(bench)
     first = bench.splits.train[0]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from underdog.answering import Answer
+from underdog.errors import ModelUnavailable, UnknownName
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.score import score
 from underdog.inference.answerer import ModelAnswerer, Scoring
@@ -18,10 +19,13 @@ from underdog.search.distil import load_model, trained_candidate
 from underdog.search.trials import Trained, pack, test_answers, train_and_score, unpack
 from underdog.search.workbench import Workbench, validation_sample
 from underdog.task.examples import Example
+from underdog.task.source import Place
+from underdog.task.stack import Stack
 from underdog.task.teachers import LocalTeacher, PublishedFigure, PublishedTeacher, RecordedTeacher, RemoteTeacher, TrainedTeacher
 from underdog.teachers.local import local_teacher, untrained_scorings
 from underdog.teachers.remote import key_of
 from underdog.teachers.remote_answers import RemoteAnswerer
+from underdog.weights import resolve
 
 SELECTION_ITEMS = 200
 """Validation items on which the reference's own best setting is chosen."""
@@ -91,6 +95,29 @@ class Remote:
 Answering = Asked | TrainedReference | Remote
 """References that answer for themselves."""
 Reference = Answering | Published
+
+
+def refuse_unknown_models(bench: Workbench) -> None:
+    """Raise, before anything loads, where the task file names a model that there is not.
+
+    Folders and catalogue names are looked up; a hub id is taken at its word.
+    """
+    spec, source = bench.task.spec, bench.task.source
+    named: list[tuple[Place, str]] = [(("students", "from"), spec.students.start)]
+    for index, teacher in enumerate(spec.teachers):
+        if isinstance(teacher, LocalTeacher | TrainedTeacher):
+            named.append((("teachers", index, "model"), teacher.model))
+    for index, system in enumerate(spec.systems):
+        if isinstance(system, Stack):
+            steps = [(("systems", index, "steps", number, "model"), step.model) for number, step in enumerate(system.chain)]
+            named += [
+                (place, model) for place, model in [(("systems", index, "model"), system.model), *steps] if model is not None
+            ]
+    for place, model in named:
+        try:
+            resolve(model, bench.settings)
+        except (ModelUnavailable, UnknownName) as problem:
+            raise type(problem)(f"{source.at(*place)}: {problem}") from None
 
 
 def prepare(bench: Workbench, name: str) -> Reference:
