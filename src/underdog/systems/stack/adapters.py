@@ -142,12 +142,17 @@ class Bank(nn.Module):
                 return None
             if isinstance(route, int):
                 here = self._place(route)
-                between = linear(inputs[0], down[here]) * (self.alphas[route] / self.ranks[route])
-                return output + between @ up[here]
+                between, scale = linear(inputs[0], down[here]), self.alphas[route] / self.ranks[route]
+                return _added(output, between, up[here], scale)
             between = linear(inputs[0], down)
-            return output + (between * route.to(between.dtype)) @ up
+            return _added(output, between * route.to(between.dtype), up)
 
         return add
+
+
+def _added(output: Tensor, between: Tensor, up: Tensor, scale: float = 1.0) -> Tensor:
+    """output [..., O] + scale · between [..., R] @ up [R, O], in one pass over the output."""
+    return torch.addmm(output.flatten(0, -2), between.flatten(0, -2), up, alpha=scale).view_as(output)
 
 
 def check_fit(adapter: Adapter, lm: LanguageModel, what: str) -> None:
