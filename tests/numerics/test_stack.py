@@ -92,6 +92,8 @@ def test_a_base_with_adapters_that_nobody_uses_is_bit_for_bit_itself(lm, adapter
     assert torch.equal(hidden(lm, tokens), before)
     with bank.using(0):
         assert not torch.equal(hidden(lm, tokens), before)
+    with bank.using(NONE):
+        assert torch.equal(hidden(lm, tokens), before)
     bank.close()
     with bank.using(0):
         assert torch.equal(hidden(lm, tokens), before)
@@ -276,7 +278,6 @@ def test_what_is_learnt_with_a_shared_prompt_is_what_runs_with_one_kept(roomy):
         for layout in layouts:
             prompt, rest = tuple(layout.tokens[: layout.prompt_length]), layout.tokens[layout.prompt_length :]
             before = base.beginnings([Encoded("x", prompt, (), ())])
-            assert before is not None
             batch = collate([Layout.of_prompt("x", rest)], roomy.pad, past=before.width)
             logits = roomy.logits(base.hidden(batch, 0, [prompt], before))[0].log_softmax(-1)
             edges = zip(layout.text_edges, layout.text_weights, strict=True)

@@ -89,6 +89,15 @@ def test_a_question_that_does_not_fit_is_left_unanswered_with_the_numbers(lm) ->
     assert "more than the model's 256 positions" in left.problem
 
 
+def test_a_question_that_does_not_fit_never_goes_through_the_base(lm) -> None:
+    seen = []
+    lm.layers[0].register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0].shape[1]))
+    long = Question("long", "Where is my card? " * 60, choices=("card", "transfer"))
+    right, left = made(lm, share=True).answer([QUESTION, long])
+    assert (right.text in QUESTION.choices, left.text) == (True, None)
+    assert 0 < max(seen) <= lm.max_length
+
+
 def test_earlier_texts_are_cut_so_that_a_prompt_fits_or_the_question_is_refused(lm) -> None:
     given = {"keywords": {"q": "word " * 300}}
     (short,) = made(lm).answer_with([QUESTION], given)

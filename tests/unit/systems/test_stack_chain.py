@@ -70,6 +70,13 @@ def test_the_longest_text_loses_first_and_from_its_end() -> None:
     assert found.shortened == 11
 
 
+def test_a_text_that_is_short_enough_keeps_its_lines() -> None:
+    texts = TEXTS | {"understand": "one\ntwo three"}
+    whole = words(FOUR.ask(3, QUESTION, texts))
+    found = FOUR.fitting(3, QUESTION, texts, most=whole - 4, needed=words, shorten=True)
+    assert "Asked for: one\ntwo three\nKeywords: one, two\nThoughts: w0 w1 w2 w3 w4 w5 w6 w7\n" in found.question.cue
+
+
 def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
     whole = words(FOUR.ask(3, QUESTION, TEXTS))
     assert fitting(whole - 1, shorten=False).problem == (

@@ -95,9 +95,9 @@ class Bank(nn.Module):
 
     @contextmanager
     def using(self, which: "int | Tensor | None") -> Iterator[None]:
-        """Let the base compute with one adapter, with an adapter for each position [B, T] or row [B, 1] (or NONE), or without."""
+        """Let the base compute with one adapter (or NONE), with an adapter for each position [B, T] or row [B, 1], or without."""
         before = self._route
-        self._route = which if which is None or isinstance(which, int) else self._mask(which)
+        self._route = self._mask(which) if isinstance(which, Tensor) else None if which == NONE else which
         try:
             yield
         finally:

@@ -117,7 +117,7 @@ class StackAnswerer:
     def _through(self, questions: Sequence[Question], given: Given, steps: range) -> list[Answer]:
         """One batch through these steps; of the others only the texts that are given stand."""
         courses = [_Course(question) for question in questions]
-        kept: dict[str, Beginnings | None] = {}
+        kept: dict[str, Beginnings] = {}
         with torch.no_grad():
             for level in self.chain.levels:
                 self._put(level, courses, given)
@@ -134,7 +134,7 @@ class StackAnswerer:
                 if text is not None:
                     _note(course, StepTrace(name, text, "given"))
 
-    def _write_level(self, numbers: Sequence[int], courses: Sequence[_Course], kept: dict[str, Beginnings | None]) -> None:
+    def _write_level(self, numbers: Sequence[int], courses: Sequence[_Course], kept: dict[str, Beginnings]) -> None:
         """Steps that read none of each other's texts, for all questions, in one batch for each base."""
         waiting: dict[str, list[tuple[_Course, int, Asked]]] = {}
         for number in numbers:
@@ -154,7 +154,7 @@ class StackAnswerer:
                 name = self.chain.steps[number].name
                 _note(course, StepTrace(name, text.text, text.finish, asked.shortened))
 
-    def _answer(self, courses: Sequence[_Course], kept: dict[str, Beginnings | None]) -> None:
+    def _answer(self, courses: Sequence[_Course], kept: dict[str, Beginnings]) -> None:
         """The last step: choices scored together, free answers written together."""
         number = len(self.chain.steps) - 1
         asked = [(course, one) for course in courses if (one := self._asked(number, course)) is not None]
@@ -208,13 +208,15 @@ class StackAnswerer:
         course.problem = asked.problem
         return asked if asked.problem is None else None
 
-    def _beginnings(self, base: str, courses: Sequence[_Course], kept: dict[str, Beginnings | None]) -> Beginnings | None:
-        """The questions' shared prompts on a base, computed when the first of its steps needs them."""
+    def _beginnings(self, base: str, courses: Sequence[_Course], kept: dict[str, Beginnings]) -> Beginnings | None:
+        """The questions' shared prompts on a base, computed when the first of its steps needs them; None where none are."""
+        here = self.bases[base]
+        if not here.shares:
+            return None
         if base not in kept:
-            here = self.bases[base]
             number = next(number for number, seat in enumerate(self.seats) if seat.base == base)
             blank = {step.name: "" for step in self.chain.steps}
-            asked = [self.chain.ask(number, course.question, blank) for course in courses]
+            asked = [self.chain.ask(number, course.question, blank) for course in courses if course.problem is None]
             encoded = encode_questions(here.lm, asked)
             with autocast(here.lm.device, self.precision):
                 kept[base] = here.beginnings(encoded)

@@ -5,7 +5,7 @@ of it), its `cue` all the rest. Both are turned into tokens apart, so that the s
 steps, whatever comes after it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,18 +97,21 @@ class Chain:
             return Asked(asked)
         step = self.steps[number]
         problem = f"step {step.name!r}: its prompt and text are {tokens} tokens, more than the model's {most} positions"
-        read = {name: texts[name].split() for name in self.reads(number)}
+        read = self.reads(number)
         if not shorten:
             return Asked(asked, problem=f"{problem} (too_long: shorten would cut earlier texts)" if read else problem)
-        low, high = -1, max(map(len, read.values()), default=0)  # so many words fit, so many do not
+
+        def short(count: int) -> Question:
+            return self.ask(number, question, dict(texts) | {name: _cut(texts[name], count) for name in read})
+
+        lengths = [len(texts[name].split()) for name in read]
+        low, high = -1, max(lengths, default=0)  # so many words fit, so many do not
         while high - low > 1:
             middle = (low + high) // 2
-            short = self.ask(number, question, dict(texts) | {name: _cut(words, middle) for name, words in read.items()})
-            low, high = (middle, high) if needed(short) <= most else (low, middle)
+            low, high = (middle, high) if needed(short(middle)) <= most else (low, middle)
         if low < 0:
             return Asked(asked, problem=f"{problem}, even without earlier texts" if read else problem)
-        short = self.ask(number, question, dict(texts) | {name: _cut(words, low) for name, words in read.items()})
-        return Asked(short, sum(max(0, len(words) - low) for words in read.values()))
+        return Asked(short(low), sum(max(0, length - low) for length in lengths))
 
 
 def tokens_with(lm: LanguageModel, most: int) -> Callable[[Question], int]:
@@ -121,5 +124,7 @@ def tokens_with(lm: LanguageModel, most: int) -> Callable[[Question], int]:
     return count
 
 
-def _cut(words: Sequence[str], count: int) -> str:
-    return " ".join(words[:count])
+def _cut(text: str, words: int) -> str:
+    """The text's first words; one that has no more stays as it is, line breaks and all."""
+    found = text.split()
+    return text if len(found) <= words else " ".join(found[:words])

@@ -61,9 +61,14 @@ class Base:
     keeps: bool = True
     """Whether shared prompts are computed once; without, every step computes them anew, to the same effect."""
 
-    def beginnings(self, encoded: Sequence[Encoded]) -> Beginnings | None:
-        """The prompts' keys and values, where they are the same for every step."""
-        return Beginnings.of(self.lm, [item.prompt for item in encoded]) if self.share_prompt and self.keeps else None
+    @property
+    def shares(self) -> bool:
+        """Whether the prompts' keys and values are the same for every step, and kept."""
+        return self.share_prompt and self.keeps
+
+    def beginnings(self, encoded: Sequence[Encoded]) -> Beginnings:
+        """The prompts' keys and values, for every step to go on from."""
+        return Beginnings.of(self.lm, [item.prompt for item in encoded])
 
     def write(
         self, encoded: Sequence[Encoded], adapters: Sequence[int], plans: Sequence[Plan], before: Beginnings | None = None
