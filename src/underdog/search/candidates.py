@@ -76,15 +76,10 @@ def plan_for(task: Task, shape: Shape, tuning: str, examples: int, seed: int, ov
     """Decide what the task file leaves open. `overrides` are (epochs, learning rate) of a trained reference."""
     training = task.spec.training
     epochs, rate = overrides or (None, None)
-    return Plan(
+    return Plan.of(
+        training,
         epochs=int(epochs or training.epochs or _epochs(shape, examples, training.batch_size)),
         learning_rate=rate or training.learning_rate or _rate(shape, tuning),
-        batch_size=training.batch_size,
-        tokens_per_batch=training.tokens_per_batch,
-        warmup=training.warmup,
-        weight_decay=training.weight_decay,
-        clip=training.clip,
-        precision=training.precision,
         seed=seed,
     )
 

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from underdog.config import Config
 from underdog.inference.answerer import Precision
+from underdog.task.spec import Training as Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,21 @@ class Plan:
     clip: float = 1.0
     precision: Precision = "bf16"
     seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, *, epochs: int, learning_rate: float, seed: int) -> "Plan":
+        """What a task file says of training, with what it leaves open decided."""
+        return cls(
+            epochs,
+            learning_rate,
+            settings.batch_size,
+            settings.tokens_per_batch,
+            settings.warmup,
+            settings.weight_decay,
+            settings.clip,
+            settings.precision,
+            seed,
+        )
 
     def steps_in_all(self, examples: int) -> int:
         """Optimiser steps that training on so many examples takes."""

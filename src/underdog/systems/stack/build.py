@@ -102,15 +102,10 @@ def chain_of(task: Task, stack: Stack) -> Chain:
 def plan_of(task: Task, stack: Stack, seed: int) -> Plan:
     """How each adapter is trained."""
     training = task.spec.training
-    return Plan(
+    return Plan.of(
+        training,
         epochs=stack.epochs or training.epochs or EPOCHS,
         learning_rate=stack.learning_rate or training.learning_rate or RATE,
-        batch_size=training.batch_size,
-        tokens_per_batch=training.tokens_per_batch,
-        warmup=training.warmup,
-        weight_decay=training.weight_decay,
-        clip=training.clip,
-        precision=training.precision,
         seed=seed,
     )
 
