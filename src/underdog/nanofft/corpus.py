@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class TextFile:
         ending = next(ending for ending in READERS if self.path.name.endswith(ending))
         try:
             return READERS[ending](self.path.read_bytes()).decode()
-        except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
             raise CorpusUnusable(
                 f"{self.path} cannot be read: {error}. Allowed: UTF-8 text, as it is (.txt) or compressed (.txt.gz, .txt.xz). "
                 "Mend the file, or take it out of the folder."

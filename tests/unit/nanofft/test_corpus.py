@@ -91,6 +91,10 @@ def test_folders_and_files_that_cannot_be_used_are_named(folder: Path, tmp_path:
     packed.write_bytes(packed.read_bytes()[:40])
     with pytest.raises(CorpusUnusable, match=r"book-02\.txt\.xz cannot be read: .* Allowed: UTF-8 text, .* Mend the file"):
         find_texts(folder)[2].read()
+    packed = folder / "book-01.txt.gz"
+    packed.write_bytes(packed.read_bytes()[:30] + b"\xff" * 20 + packed.read_bytes()[50:])
+    with pytest.raises(CorpusUnusable, match=r"book-01\.txt\.gz cannot be read: .* Mend the file"):
+        find_texts(folder)[1].read()
     (folder / "book-00.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CorpusUnusable, match=r"book-00\.txt cannot be read: 'utf-8' codec"):
         find_texts(folder)[0].read()
