@@ -84,5 +84,5 @@ def _documents(text: RowsText, path: Path) -> list[tuple[str, str]]:
 def split_rows(documents: Sequence[tuple[str, str]], seed: int, held_out: float) -> tuple[list[tuple[str, str]], ...]:
     """Train, valid and test, in an order drawn from the seed and the texts: where a text stands does not matter."""
     drawn = sorted(documents, key=lambda one: hashlib.sha256(f"{seed}:{one[1]}".encode()).digest())
-    share = max(1, round(held_out * len(drawn)))
+    share = min(max(1, round(held_out * len(drawn))), (len(drawn) - 1) // 2)  # train is never left without any
     return drawn[2 * share :], drawn[:share], drawn[share : 2 * share]

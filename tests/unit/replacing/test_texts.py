@@ -50,6 +50,12 @@ def test_the_split_follows_from_texts_and_seed_and_not_from_their_places():
     assert len(held_out(0, documents)) == 4
 
 
+@pytest.mark.parametrize("count", [3, 4, 5, 6])
+def test_few_rows_leave_one_to_learn_from(count: int):
+    documents = [(str(number), text) for number, text in enumerate(CONTENTS[:count])]
+    assert all(split_rows(documents, 0, 0.49))
+
+
 def test_tokens_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows = [{"context": text} for text in CONTENTS]
     first = _open(tmp_path, rows)
