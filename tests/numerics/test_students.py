@@ -12,6 +12,7 @@ from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config, SmolLM3ForCausalLM
 
 import lessons
+import pairs
 import tiny
 from underdog import models
 from underdog.inference.answerer import ModelAnswerer
@@ -253,6 +254,13 @@ def test_influence_is_one_minus_the_mean_cosine_over_all_tokens(lm):
     expected = [float(1 - torch.cat(each).mean()) for each in cosines]
     for budget in (1, 60, 4096):
         np.testing.assert_allclose(block_influence(lm, tiny.TEXTS, budget), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_text_beyond_the_positions_is_judged_by_its_beginning():
+    lm = pairs.nanofft(max_position_embeddings=12)
+    long = " ".join(tiny.TEXTS)
+    begins = lm.tokenizer.decode(lm.encode([long])[0][:12])
+    assert block_influence(lm, [long]) == pytest.approx(block_influence(lm, [begins]))
 
 
 def test_layers_of_equal_influence_are_kept_in_their_own_order():

@@ -17,8 +17,11 @@ LAYER_KEY = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
 
 
 def block_influence(lm: LanguageModel, texts: Sequence[str], tokens_per_batch: int = 4096) -> list[float]:
-    """1 − mean cosine between each layer's input and output over the texts' tokens; 0 for a layer that changes nothing."""
-    layouts = [Layout.of_prompt(str(i), tokens) for i, tokens in enumerate(lm.encode(texts)) if tokens]
+    """1 − mean cosine between each layer's input and output over the texts' tokens; 0 for a layer that changes nothing.
+
+    A text longer than the model's positions counts as far as they go.
+    """
+    layouts = [Layout.of_prompt(str(i), tokens[: lm.max_length]) for i, tokens in enumerate(lm.encode(texts)) if tokens]
     sums = torch.zeros(len(lm.layers), dtype=torch.float64)
     count = 0
     real = torch.empty(0)

@@ -52,7 +52,7 @@ def _activity(lm: LanguageModel, texts: Sequence[str]) -> list[torch.Tensor]:
         return hook
 
     hooks = [layer.mlp.down_proj.register_forward_pre_hook(watch(i)) for i, layer in enumerate(lm.layers)]  # type: ignore[union-attr]
-    layouts = [Layout.of_prompt(str(i), tokens) for i, tokens in enumerate(lm.encode(texts)) if tokens]
+    layouts = [Layout.of_prompt(str(i), tokens[: lm.max_length]) for i, tokens in enumerate(lm.encode(texts)) if tokens]
     try:
         with torch.no_grad():
             for indices in by_budget([len(layout) for layout in layouts], 4096):
