@@ -149,6 +149,18 @@ def test_a_description_that_is_none_is_named(folder: Path, untied_lm: LanguageMo
         saved.load(folder, untied_lm, known)
 
 
+@pytest.mark.parametrize(("field", "value"), [("checksums", []), ("parameters", "many"), ("trained", 3), ("llm", "x"), ("kind", None)])
+def test_a_field_that_is_not_what_was_written_is_named(folder: Path, field: str, value: object):
+    said = json.loads((folder / saved.ABOUT).read_text())
+    (folder / saved.ABOUT).write_text(json.dumps(said | {field: value}))
+    with pytest.raises(SmallModelDamaged, match=rf"replaceable\.json is damaged: {field}: .*Train the small model anew"):
+        saved.about(folder)
+    del said[field]
+    (folder / saved.ABOUT).write_text(json.dumps(said))
+    with pytest.raises(SmallModelDamaged, match=rf"replaceable\.json is damaged: {field}: Field required"):
+        saved.about(folder)
+
+
 def test_weights_of_another_shape_are_named(folder: Path, untied_lm: LanguageModel, known: Llm):
     """Whole files that do not belong together, with checksums of their own."""
     import zlib

@@ -25,7 +25,6 @@ from underdog.systems.replaceable.small import Small, frame
 
 FORMAT = 1
 ABOUT, CONFIG, WEIGHTS = "replaceable.json", "config.json", "model.safetensors"
-_KINDS: TypeAdapter[Kind] = TypeAdapter(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,9 @@ class About:
     """ISO 8601, UTC."""
     checksums: Mapping[str, int]
     """CRC-32 of the other files."""
+
+
+_ABOUT = TypeAdapter(About)
 
 
 def save(folder: Path, small: Small, llm: Llm, *, trained: Mapping[str, Any]) -> About:
@@ -94,12 +96,19 @@ def about(folder: Path) -> About:
         said = json.loads(path.read_text(encoding="utf-8"))
         if said.pop("format") != FORMAT:
             raise SmallModelDamaged(f"{path} is of another format than this version's, {FORMAT}. Train the small model anew.")
-        return About(**{**said, "kind": _KINDS.validate_python(said["kind"]), "llm": Llm(**said["llm"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, SmallModelDamaged):
-            raise
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise SmallModelDamaged(f"{path} is damaged: {what}. {_AGAIN}") from error
+        return _ABOUT.validate_python(said)
+    except SmallModelDamaged:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SmallModelDamaged(f"{path} is damaged: {_wrong(error)}. {_AGAIN}") from error
+
+
+def _wrong(error: Exception) -> str:
+    """What is the matter with a description, in a line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def check(folder: Path, known: Llm) -> About:
