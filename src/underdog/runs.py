@@ -57,7 +57,7 @@ def _not_written(path: Path, error: OSError) -> DiskFull | CannotWrite:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
             f"{path}: no room left to write this file. Nothing finished is lost. "
-            "Free some space, or choose another folder with --run, and start again."
+            "Free some space, or name a folder on another disk, and start again."
         )
     return CannotWrite(
         f"{path} cannot be written: {error.strerror}. Check the folder and who may write there, or choose another."
