@@ -58,11 +58,10 @@ def train(
     folder = run or Path("runs") / spec.name
     where = registry or _registry_of(spec)
     with shown_progress() as progress:
-        found, names = train(spec, Run(folder), where, settings=_settings(), progress=progress, ways=ways)
-    said = [{"way": one.way.known_as, "valid": one.valid, "learning_rate": one.rate, **one.best.facts} for one in found]
-    unit = "bits per character" if spec.task is None else "quality"
-    text = dumps({"trained": said, "small_models": names, "registry": str(where)}, indent=1)
-    typer.echo(text if json else trained_text(found, names, where, unit))
+        found = train(spec, Run(folder), where, settings=_settings(), progress=progress, ways=ways)
+    said = [{"way": one.way.known_as, "valid": one.valid, "learning_rate": one.rate, **one.best.facts} for one in found.ways]
+    text = dumps({"trained": said, "small_models": found.small_models, "registry": str(where)}, indent=1)
+    typer.echo(text if json else trained_text(found, where))
 
 
 @app.command(short_help="Compare small models with LoRA and full fine-tuning.")

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
+from underdog.errors import TextTooShort
 from underdog.models import LanguageModel
 from underdog.nanofft.token_file import TokenFile
 from underdog.nanofft.tokens import encoder
+
+LEAST_TOKENS = 20
+"""To be predicted in a held-out part: with fewer, an interval over its passages would claim to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,16 @@ def documents_of_tokens(file: TokenFile, unknown: int | None = None) -> list[Doc
         missed = 0 if unknown is None else int(np.sum(tokens == unknown))
         documents.append(Document(name, tokens, file.characters[first:last], unknown=missed))
     return documents
+
+
+def check_measurable(file: TokenFile) -> None:
+    """Raises TextTooShort where a file's documents have too few tokens for a loss with an interval: before a training, not after."""
+    count = sum(max(0, len(document.tokens) - 1) for document in documents_of_tokens(file))
+    if count < LEAST_TOKENS:
+        raise TextTooShort(
+            f"{file.path.stem} part, held out from training: {', '.join(map(repr, file.names[:5]))} have {count} tokens to predict "
+            f"in all, too few to measure a loss on. Allowed: {LEAST_TOKENS} or more. Give longer texts, or hold out a larger share."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from underdog import models, runs
 from underdog.errors import TaskError
+from underdog.evaluation.documents import check_measurable
 from underdog.models import LanguageModel
 from underdog.nanofft.prepare import Corpus, prepare
 from underdog.pretraining.spec import NewModel, PretrainingSpec, StartModel
@@ -56,6 +57,8 @@ def get_ready(spec: PretrainingSpec, settings: Settings, progress: Progress) -> 
         identity = models.identity(spec.model.start, settings)
         _check_context(spec.model, start)
     corpus = prepare(spec.corpus, settings, progress, tokenizer=start and start.tokenizer)
+    for part in (corpus.valid, corpus.test):
+        check_measurable(part)
     lessons = Blocks(corpus.train.tokens, spec.model.context)
     models.seed(spec.seed)
     lm = _adapted(start, spec) if start else _fresh(spec, corpus)

@@ -1,6 +1,7 @@
 """Train all ways, open the test part once, and put everything into figures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from underdog.replacing.figures import Scores
 from underdog.replacing.ready import Bench, get_ready
 from underdog.replacing.registry import Registry
 from underdog.replacing.spec import ReplaceSpec
+from underdog.replacing.subjects import OwnText
 from underdog.replacing.trials import Chosen, Trial, train_way
 from underdog.replacing.verdict import verdict_of
 from underdog.replacing.ways import Replaceable, Way
@@ -22,20 +24,32 @@ from underdog.systems.replaceable import fingerprints
 from underdog.systems.replaceable.pair import Pair
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What `train` has made."""
+
+    ways: Sequence[Chosen]
+    small_models: Sequence[str]
+    """Their names in the registry."""
+    unit: str
+    """Of the figures on validation."""
+
+
 def train(
     spec: ReplaceSpec, run: Run, registry: Path, *, settings: Settings, progress: Progress, ways: Sequence[str] = ()
-) -> tuple[list[Chosen], list[str]]:
+) -> Trained:
     """Train ways, by default the replaceable ones, and put the small models of these into the registry.
 
-    Returns what was trained, and the names in the registry. Killed, it goes on where it was.
+    Killed, it goes on where it was.
     """
     with run.session():
         bench = get_ready(spec, run, settings, progress)
+        Registry.existing(registry, bench.known)  # another LLM's is refused now, not after the training
         wanted = [spec.way(name) for name in ways] or list(spec.replaceable) or list(spec.ways)
         found = [train_way(bench, way) for way in wanted]
         names = register(bench, registry, found)
         recordings.forget(bench)
-        return found, names
+        return Trained(found, names, bench.subject.unit)
 
 
 def register(bench: Bench, folder: Path, found: Sequence[Chosen]) -> list[str]:
@@ -58,6 +72,8 @@ def compare(spec: ReplaceSpec, run: Run, registry: Path, *, settings: Settings, 
     """Train what is not trained yet, measure everything on the test part, and say what came of it."""
     with run.session():
         bench = get_ready(spec, run, settings, progress)
+        Registry.existing(registry, bench.known)
+        own = bench.own  # what is the matter with it is told now, not after the training
         chosen, costs = [], {}
         for way in spec.ways:
             chosen.append(train_way(bench, way))
@@ -67,15 +83,14 @@ def compare(spec: ReplaceSpec, run: Run, registry: Path, *, settings: Settings, 
         writing = writing_cost(bench, chosen)
         llm_valid = _kept(bench, "valid", ALONE, lambda: bench.subject.score(bench.llm, "valid", progress, untrained=True))
         bench.subject.open_test(f"replace compare {spec.name}")
-        test, own = _all_scores(bench, chosen)
-        found = Figures(bench, chosen, test, own)
+        found = Figures(bench, chosen, *_all_scores(bench, chosen, own))
         entries = (found.llm(llm_valid.mean, writing), *(found.entry(one, costs, writing) for one in chosen))
         return _compared(bench, found, entries, registry, names)
 
 
 def _kept(bench: Bench, kind: str, name: str, measure: Any) -> Scores:
-    """Scores of a test part, measured once."""
-    full = bench.name([kind, name])
+    """Scores of a part, measured once."""
+    full = bench.name([kind, name, bench.spec.training.precision])
     kept = bench.run.read("scores", full)
     if kept is None:
         kept = measure().to_json()
@@ -83,9 +98,9 @@ def _kept(bench: Bench, kind: str, name: str, measure: Any) -> Scores:
     return Scores.from_json(kept)
 
 
-def _all_scores(bench: Bench, chosen: Sequence[Chosen]) -> tuple[Found, Found]:
+def _all_scores(bench: Bench, chosen: Sequence[Chosen], own: OwnText | None) -> tuple[Found, Found]:
     """On test, and on the LLM's own domain where there is a text of it."""
-    subject, own, progress = bench.subject, bench.own, bench.progress
+    subject, progress = bench.subject, bench.progress
     where = None if own is None else own.identity
     alone = _kept(bench, "test", ALONE, lambda: subject.score(bench.llm, "test", progress, untrained=True))
     test: dict[str, list[Scores]] = {ALONE: [alone]}

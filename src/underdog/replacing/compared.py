@@ -33,8 +33,8 @@ class Entry(Config):
     rank: int | None = None
     """Of adapters."""
     learning_rate: float | None = None
-    tried: dict[float, float] = {}
-    """Learning rates, and what each reached on validation."""
+    tried: dict[float, float | None] = {}
+    """Learning rates, and what each reached on validation; None: the training diverged."""
     seeds: tuple[int, ...] = ()
     valid: float
     """On validation, mean over seeds."""

@@ -139,7 +139,7 @@ def made_table(found: Compared) -> Table:
     """How every way was trained."""
     rows = []
     for one in (one for one in found.entries if one.train):
-        tried = "; ".join(f"{rate:g}: {valid:.4f}" for rate, valid in one.tried.items()) or NOTHING
+        tried = "; ".join(f"{rate:g}: {_reached(valid)}" for rate, valid in one.tried.items()) or NOTHING
         rows.append(
             Row(
                 (
@@ -157,6 +157,10 @@ def made_table(found: Compared) -> Table:
         "Learning rates and the way that the first sentence names were chosen on validation; the test part was opened after that."
     )
     return Table("Training", columns, tuple(rows), note)
+
+
+def _reached(valid: float | None) -> str:
+    return "diverged" if valid is None else f"{valid:.4f}"
 
 
 def highlights(found: Compared) -> list[Highlight]:

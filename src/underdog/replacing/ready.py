@@ -7,6 +7,7 @@ from typing import Any
 
 from underdog import models
 from underdog.errors import TaskError
+from underdog.evaluation.documents import check_measurable
 from underdog.inference.memory import prepare_process
 from underdog.models import LanguageModel
 from underdog.progress import Progress
@@ -45,6 +46,7 @@ class Bench:
         if self.spec.own is None:
             return None
         corpus = open_text(self.spec.own, self.llm.tokenizer, self.settings, self.progress)
+        check_measurable(corpus.test)
         limit, precision = self.spec.evaluating.own_tokens, self.spec.training.precision
         return OwnText(corpus.test, limit, self.context, precision, unknown_of(self.llm))
 

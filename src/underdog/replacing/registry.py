@@ -74,21 +74,25 @@ class Registry:
     @classmethod
     def prepared(cls, folder: Path, model: str, known: Llm) -> "Registry":
         """The registry for this LLM, made where there is none. Raises SmallModelRefused where the folder is another LLM's."""
-        if (folder / LLM).is_file():
-            try:
-                found = cls.opened(folder)
-            except SmallModelDamaged:
-                found = None
-            if found is not None and (found.known.weights, found.known.tokenizer) != (known.weights, known.tokenizer):
-                raise SmallModelRefused(
-                    f"{folder} holds small models for the LLM {found.known.name!r} with weights {found.known.weights[:12]}…, and "
-                    f"this one, {known.name!r}, has weights {known.weights[:12]}…. Choose another folder with --registry."
-                )
-            if found is not None:
-                return found
+        if (found := cls.existing(folder, known)) is not None:
+            return found
         beside = os.path.relpath(model, folder) if Path(model).is_dir() else model
         runs.write_json(folder / LLM, {"model": beside, "llm": asdict(known)})
         return cls(folder, model, known)
+
+    @classmethod
+    def existing(cls, folder: Path, known: Llm) -> "Registry | None":
+        """The folder's registry; None where there is none that can be read. Raises SmallModelRefused where it is another LLM's."""
+        try:
+            found = cls.opened(folder)
+        except (ModelUnavailable, SmallModelDamaged):
+            return None
+        if (found.known.weights, found.known.tokenizer) != (known.weights, known.tokenizer):
+            raise SmallModelRefused(
+                f"{folder} holds small models for the LLM {found.known.name!r} with weights {found.known.weights[:12]}…, and "
+                f"this one, {known.name!r}, has weights {known.weights[:12]}…. Choose another folder with --registry."
+            )
+        return found
 
     @property
     def current(self) -> str | None:

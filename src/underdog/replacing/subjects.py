@@ -10,7 +10,7 @@ from torch import nn
 
 from underdog.answering import Answerer
 from underdog.errors import TaskError
-from underdog.evaluation.documents import Document
+from underdog.evaluation.documents import Document, check_measurable
 from underdog.evaluation.loss import predictor, score_documents
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.score import score
@@ -87,6 +87,8 @@ class TextSubject(Subject):
 
     def __init__(self, spec: ReplaceSpec, corpus: Corpus, context: int, llm: LanguageModel, record_opening: Any) -> None:
         super().__init__(spec)
+        for part in (corpus.valid, corpus.test):
+            check_measurable(part)
         self.corpus, self.context = corpus, context
         self._unknown = unknown_of(llm)
         self._record_opening, self._opened = record_opening, False

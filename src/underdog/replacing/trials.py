@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from underdog import models, runs
+from underdog.errors import TrainingDiverged
 from underdog.progress import Progress
 from underdog.replacing import learners, recordings
 from underdog.replacing.ready import Bench
@@ -41,8 +42,8 @@ class Chosen:
 
     way: Way
     rate: float
-    tried: dict[float, float]
-    """Learning rates, and what they reached on validation."""
+    tried: dict[float, float | None]
+    """Learning rates, and what they reached on validation; None: the training diverged."""
     trials: tuple[Trial, ...]
     """One for each seed, the best on validation first."""
 
@@ -60,15 +61,15 @@ class Chosen:
 def train_way(bench: Bench, way: Way) -> Chosen:
     """Choose the learning rate and train every seed; the best seed on validation comes first."""
     spec = bench.spec
-    tried: dict[float, float] = {}
+    tried: dict[float, float | None] = {}
     rate, *others = rates = spec.rates(way)
     if others:
-        trials = [train(bench, way, spec.plan(way, rate, spec.seed, choosing=True), for_weights=False) for rate in rates]
-        tried = {trial.rate: trial.valid for trial in trials}
-        rate = _best(bench, tried)
+        trials = {rate: _tried(bench, way, spec.plan(way, rate, spec.seed, choosing=True)) for rate in rates}
+        tried = {rate: None if trial is None else trial.valid for rate, trial in trials.items()}
+        rate = _best(bench, way, tried)
         plan = spec.plan(way, rate, spec.seed)
-        for trial in trials:
-            if trial.fingerprint != name_of(bench, way, plan):
+        for trial in trials.values():
+            if trial is not None and trial.fingerprint != name_of(bench, way, plan):
                 shutil.rmtree(trial.folder, ignore_errors=True)
         bench.progress.say(
             f"{way.known_as}: learning rate {rate:g} does best on validation, of {', '.join(f'{one:g}' for one in rates)}"
@@ -78,8 +79,27 @@ def train_way(bench: Bench, way: Way) -> Chosen:
     return Chosen(way, rate, tried, tuple(order))
 
 
-def _best(bench: Bench, tried: dict[float, float]) -> float:
-    return (min if bench.subject.less_is_better else max)(tried, key=tried.__getitem__)
+def _tried(bench: Bench, way: Way, plan: StepPlan) -> Trial | None:
+    """A training whose weights need not be there any more; None where it diverges, which is noted, too."""
+    name = name_of(bench, way, plan)
+    if bench.run.read("diverged", name) is not None:
+        return None
+    try:
+        return train(bench, way, plan, for_weights=False)
+    except TrainingDiverged as problem:
+        bench.run.keep("diverged", name, {"way": way.known_as, "problem": str(problem)})
+        bench.progress.say(f"{way.known_as}: learning rate {plan.learning_rate:g} is too high, its training diverges")
+        return None
+
+
+def _best(bench: Bench, way: Way, tried: dict[float, float | None]) -> float:
+    reached = {rate: valid for rate, valid in tried.items() if valid is not None}
+    if not reached:
+        raise TrainingDiverged(
+            f"{way.known_as}: the training diverges with every learning rate of {', '.join(f'{rate:g}' for rate in tried)}. "
+            "Write lower ones, and start again; what is finished is kept."
+        )
+    return (min if bench.subject.less_is_better else max)(reached, key=reached.__getitem__)
 
 
 def train(bench: Bench, way: Way, plan: StepPlan, *, for_weights: bool = True) -> Trial:

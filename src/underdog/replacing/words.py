@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from underdog.evaluation import words
+from underdog.replacing.compare import Trained
 from underdog.replacing.compared import Compared, Entry
 from underdog.replacing.estimate import Planned
 from underdog.replacing.registry import Listed
 from underdog.replacing.serving import Proof
-from underdog.replacing.trials import Chosen
 from underdog.replacing.verdict import BITS, share
 
 NOTHING = "–"
@@ -34,15 +34,15 @@ def planned_table(found: Planned) -> Table:
     return table
 
 
-def trained_text(found: Sequence[Chosen], names: Sequence[str], registry: Path, unit: str) -> str:
+def trained_text(found: Trained, registry: Path) -> str:
     """What was trained, and where it is."""
-    lines = []
-    for one in found:
+    lines, names = [], found.small_models
+    for one in found.ways:
         facts = one.best.facts
         rate = f"learning rate {one.rate:g}" + (f" of {len(one.tried)} tried" if one.tried else "")
         lines.append(
             f"{one.way.known_as}: {words.size(facts['trainable'])} parameters, {facts['steps']:,} steps, {rate}; "
-            f"validation {one.valid:.4f} {unit}"
+            f"validation {one.valid:.4f} {found.unit}"
         )
     if names:
         lines.append(f"Small models: {', '.join(names)} in {registry}")
@@ -58,11 +58,13 @@ def listed_table(found: Sequence[Listed], model: str) -> Table:
     for one in found:
         name = f"{one.name} (current)" if one.current else one.name
         if one.problem is not None:
-            table.add_row(Text(name), Text(one.problem, style="red"))
+            table.add_row(Text(name), Text("unusable", style="red"))
             continue
         on = str(one.trained.get("on", NOTHING))
         cells = (one.kind or "", words.size(one.parameters or 0), one.llm or "", on, (one.created or "")[:16].replace("T", " "))
         table.add_row(Text(name), *map(Text, cells))
+    table.caption = Text("\n".join(one.problem for one in found if one.problem is not None), style="red")
+    table.caption_justify = "left"
     return table
 
 

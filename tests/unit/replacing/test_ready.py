@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import replaces
-from underdog.errors import ModelUnavailable, TaskError
+from underdog.errors import ModelUnavailable, TaskError, TextTooShort
 from underdog.nanofft.configuration import small
 from underdog.nanofft.modeling import parameter_count
 from underdog.replacing import learners, recordings
@@ -131,3 +131,19 @@ def test_the_test_part_is_sealed_until_it_is_opened(tmp_path: Path):
     bench.subject.open_test("trying")
     assert bench.subject.score(bench.llm, "test", bench.progress).mean > 0
     assert [one["reason"] for one in bench.run.openings()] == ["trying"]
+
+
+def test_held_out_text_that_is_too_short_is_told_before_anything_is_trained(tmp_path: Path):
+    path = replaces.write(tmp_path, replaces.FILE.replace("text: texts", "text: texts\nown: own"))
+    own = replaces.bench(path).own
+    assert own is not None
+    for number in range(3):
+        (tmp_path / "own" / f"tale-{number}.txt").write_text("ab")
+    with pytest.raises(
+        TextTooShort, match=r"test part, held out from training: 'tale-\d' have 1 tokens to predict in all, too few"
+    ):
+        assert replaces.bench(path).own
+    for number in range(5):
+        (tmp_path / "texts" / f"tale-{number}.txt").write_text("ab" if number else "the old man " * 50)
+    with pytest.raises(TextTooShort, match=r"valid part, .* Allowed: 20 or more. Give longer texts, or hold out a larger share."):
+        replaces.bench(path)

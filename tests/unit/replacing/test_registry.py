@@ -90,8 +90,11 @@ def test_one_for_another_llm_is_refused_with_the_reason(registry: Registry, tmp_
     with pytest.raises(SmallModelRefused):
         registry.swap("stray")
     assert registry.current == "tales-residual"
-    with pytest.raises(SmallModelRefused, match=r"holds small models for the LLM .* Choose another folder with --registry."):
-        Registry.prepared(registry.folder, str(tmp_path / "other"), Llm.of(other))
+    for act in (lambda: Registry.prepared(registry.folder, str(tmp_path / "other"), Llm.of(other)),
+                lambda: Registry.existing(registry.folder, Llm.of(other))):  # fmt: skip
+        with pytest.raises(SmallModelRefused, match=r"holds small models for the LLM .* Choose another folder with --registry."):
+            act()
+    assert Registry.existing(tmp_path / "nowhere", Llm.of(other)) is None
 
 
 def test_a_registry_is_found_by_folder_by_its_llm_or_as_the_only_one(
