@@ -239,6 +239,41 @@ def test_what_is_not_there_is_said(task: Task, learnt: Path, tmp_path: Path) -> 
     assert "no validation item has the id 'nobody'." in run(task, "trace", str(learnt), "--item", "nobody").stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--question", " "], 'the question is empty. Write one: --question "..."'),
+        (["--question", "card", "--choice", "left"], "'left' leave no choice. Name --choice at least twice"),
+        (["--question", "card", "--choice", "left", "--choice", "left"], "'left', 'left' leave no choice."),
+    ],
+)
+def test_a_question_of_ones_own_must_be_one(task: Task, learnt: Path, arguments: list[str], words: str) -> None:
+    said = run(task, "trace", str(learnt), *arguments)
+    assert said.exit_code == 1
+    assert words in " ".join(said.stderr.split())
+
+
+def test_items_that_may_have_been_learnt_are_not_called_validation(task: Task, learnt: Path) -> None:
+    text = (task.folder / "task.yaml").read_text(encoding="utf-8")
+    other = task.folder / "other.yaml"
+    other.write_text(text.replace("  test_share:", "  seed: 5\n  test_share:"), encoding="utf-8")
+    said = run(task, "attribute", str(learnt), "--task", str(other))
+    assert said.exit_code == 1
+    assert "its data, splits or prompt are not those that the stack in" in " ".join(said.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [('{"name": ', "cannot be read"), ('{"name": "x"}', "does not tell chain, lists_choices,")]
+)
+def test_a_broken_stack_file_is_refused(task: Task, learnt: Path, tmp_path: Path, text: str, words: str) -> None:
+    shutil.copytree(learnt, tmp_path / "run")
+    (find_stack(tmp_path / "run") / "stack.json").write_text(text, encoding="utf-8")
+    said = run(task, "trace", str(tmp_path / "run"))
+    assert said.exit_code == 1
+    assert words in " ".join(said.stderr.split())
+    assert "`underdog find` on the task writes it anew" in " ".join(said.stderr.split())
+
+
 def test_adapters_of_another_base_are_refused(task: Task, learnt: Path, tmp_path: Path) -> None:
     import tiny
 

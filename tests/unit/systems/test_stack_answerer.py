@@ -1,5 +1,6 @@
 """A stack that answers: traces, counts, footprint, and what becomes of questions that go wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import tiny
 from underdog import models
 from underdog.answering import Answer, Answerer, Question, StepTrace
+from underdog.errors import TaskError
 from underdog.models import LanguageModel
 from underdog.systems.stack.adapters import Bank, fresh
 from underdog.systems.stack.answerer import Seat, StackAnswerer, StepCount, count_steps
@@ -146,8 +148,22 @@ def test_a_prompt_kept_for_all_steps_goes_through_the_base_once(tmp_path: Path) 
 
 def test_attribution_needs_texts_for_some_item(lm) -> None:
     examples = [Example(QUESTION, "card", 0)]
-    with pytest.raises(ValueError, match="no item has a text to put in place of step 'keywords'"):
+    with pytest.raises(TaskError, match=r"no item has a text to put in place of step 'keywords'. Texts are matched by .* ids"):
         attribute(made(lm), examples, {"keywords": {"other": "x"}}, "accuracy")
+
+
+def test_steps_are_not_replaced_together_where_no_item_has_all_texts(lm) -> None:
+    examples = [Example(replace(QUESTION, id=id), "card", 0) for id in ("a", "b")]
+    found = attribute(made(lm), examples, {"keywords": {"a": "x"}, "intermediate": {"b": "y"}}, "accuracy")
+    assert [(row.step, row.items) for row in found.steps] == [("keywords", 1), ("intermediate", 1)]
+
+
+def test_attribution_needs_an_item_that_is_answered(lm) -> None:
+    long = Question("long", "Where is my card? " * 60, choices=("card", "transfer"))
+    with pytest.raises(
+        TaskError, match=r"step 'keywords': none of 1 items is answered both ways. The first problem: step 'ke.* 256"
+    ):
+        attribute(made(lm), [Example(long, "card", 0)], {"keywords": {"long": "x"}}, "accuracy")
 
 
 def test_using_an_adapter_ends_with_the_block_also_when_it_fails(lm) -> None:

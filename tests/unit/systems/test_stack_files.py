@@ -87,6 +87,17 @@ def test_what_is_no_plain_lora_is_refused(tmp_path: Path, tiny_lm, values: dict[
     assert words in str(refused.value)
 
 
+def test_a_config_without_rank_and_a_broken_note_are_refused(tmp_path: Path, tiny_lm) -> None:
+    folder = saved(tmp_path / "one", tiny_lm)
+    change(folder, r=None, lora_alpha=None)
+    with pytest.raises(AdapterRefused, match=r"adapter_config.json has no number for r and lora_alpha. Save the adapter again"):
+        load(folder)
+    folder = saved(tmp_path / "two", tiny_lm)
+    (folder / files.NOTE).write_text('{"base": ')
+    with pytest.raises(AdapterRefused, match=r"underdog.json: cannot be read \(.*\). Train the step anew."):
+        load(folder)
+
+
 def test_a_folder_without_an_adapter_says_what_is_missing(tmp_path: Path, tiny_lm) -> None:
     with pytest.raises(
         AdapterRefused, match=r"no adapter can be read here .* It needs adapter_config.json and adapter_model.safe"

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from underdog.answering import Answer
 from underdog.config import Config
+from underdog.errors import TaskError
 from underdog.evaluation.metrics import metric
 from underdog.evaluation.statistics import Comparison, Estimate, holm
 from underdog.systems.stack.answerer import StackAnswerer
 from underdog.task.examples import Example
 
 ByItem = Mapping[str, str]
+ALL = "all"
+"""In place of a step's name: every step that there are texts for."""
 
 
 class StepAttribution(Config):
@@ -47,24 +50,31 @@ def attribute(
     """Replace each inner step's texts by `texts` (by step and item id), one step at a time, and then all of them.
 
     Steps before the replaced one keep what they wrote, those after it write anew. Items without a text for the step are left
-    out of its row on both sides. Raises ValueError where a row has no item, or none that could be scored.
+    out of its row on both sides; the row of all steps, where no item has a text for each. Raises TaskError where a step has no
+    item at all, or none that is answered both ways.
     """
     quality = metric(metric_name)
     own = stack.answer([example.question for example in examples])
     wrote = {answer.question_id: {trace.step: trace.text for trace in answer.trace} for answer in own}
     inner = [step.name for step in stack.chain.steps[:-1]]
     rows = []
-    for name in [*(step for step in inner if step in texts), *(["all"] if len(texts) > 1 else [])]:
-        replaced = [step for step in inner if step in texts] if name == "all" else [name]
+    for name in [*(step for step in inner if step in texts), *([ALL] if len(texts) > 1 else [])]:
+        replaced = [step for step in inner if step in texts] if name == ALL else [name]
         here = [example for example in examples if all(example.id in texts[step] for step in replaced)]
+        if not here and name == ALL:
+            continue
         if not here:
-            raise ValueError(f"no item has a text to put in place of step {name!r}")
+            raise TaskError(
+                f"no item has a text to put in place of step {name!r}. Texts are matched by the items' ids; check both."
+            )
         given = {step: texts[step] for step in replaced}
         for step in inner[: inner.index(replaced[0])]:
             given[step] = {example.id: wrote[example.id][step] for example in here if step in wrote[example.id]}
         ids = {example.id for example in here}
         before = _texts([answer for answer in own if answer.question_id in ids])
         after = _texts(stack.answer_with([example.question for example in here], given))
+        if all(None in pair for pair in zip(before, after, strict=True)):
+            raise TaskError(f"step {name!r}: none of {len(here)} items is answered both ways. {_first_problem(own)}")
         gold = [example.answer for example in here]
         rows.append(
             StepAttribution(
@@ -82,6 +92,11 @@ def attribute(
     ]
     gold = [example.answer for example in examples]
     return Attribution(quality=quality.estimate([_texts(own)], gold, confidence, seed=seed), steps=tuple(rows))
+
+
+def _first_problem(answers: Sequence[Answer]) -> str:
+    problem = next((answer.problem for answer in answers if answer.problem), "no reason given")
+    return f"The first problem: {problem}."
 
 
 def _texts(answers: Sequence[Answer]) -> list[str | None]:

@@ -1,6 +1,5 @@
 """Adapters in folders: ordinary PEFT adapters, each with a note of the base it belongs to; written whole or not at all."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,13 +66,15 @@ def load_adapter(folder: Path, *, base: str, base_identity: str) -> Adapter:
         raise AdapterRefused(f"{folder}: no adapter can be read here ({problem}). It needs {CONFIG} and {WEIGHTS}.") from None
     if config is None:
         raise AdapterRefused(f"{folder}: there is no {CONFIG}, so this is no adapter. Name a folder that PEFT or Underdog wrote.")
-    note = runs.read_json(folder / NOTE) or {}
+    note = read_note(folder)
     if note.get("base_identity", base_identity) != base_identity:
         raise AdapterRefused(
             f"{folder}: this adapter was trained on {note['base']!r} (fingerprint {note['base_identity'][:16]}); the stack's "
             f"base is {base!r} ({base_identity[:16]}). Name that base as the step's `model`, or train the step anew."
         )
     _check_plain(folder, config)
+    if missing := [name for name in ("r", "lora_alpha") if not isinstance(config.get(name), int | float)]:
+        raise AdapterRefused(f"{folder}: {CONFIG} has no number for {' and '.join(missing)}. Save the adapter again with peft.")
     return Adapter(config["r"], float(config["lora_alpha"]), _pairs(folder, tensors, config["r"]))
 
 
@@ -107,5 +108,5 @@ def read_note(folder: Path) -> dict[str, Any]:
     """What was kept with an adapter. Raises AdapterRefused where it cannot be read."""
     try:
         return runs.read_json(folder / NOTE) or {}
-    except json.JSONDecodeError as problem:
+    except ValueError as problem:
         raise AdapterRefused(f"{folder / NOTE}: cannot be read ({problem}). Train the step anew.") from None

@@ -15,6 +15,21 @@ from underdog.systems.stack.reading import Base
 from underdog.task.stack import Step
 
 FILE = "stack.json"
+FIELDS = (
+    "name",
+    "chain",
+    "lists_choices",
+    "share_prompt",
+    "shorten",
+    "scoring",
+    "precision",
+    "data",
+    "stack",
+    "steps",
+    "task",
+    "seed",
+)
+"""What a stack's file must tell."""
 
 
 def load_stack(
@@ -49,10 +64,16 @@ def load_stack(
 
 
 def read_stack(folder: Path) -> dict[str, Any]:
-    """What a stack's folder says of it."""
-    kept = runs.read_json(folder / FILE)
+    """What a stack's folder says of it. Raises UnderdogError where it says nothing, or not all."""
+    again = "`underdog find` on the task writes it anew from the finished adapters."
+    try:
+        kept = runs.read_json(folder / FILE)
+    except ValueError as problem:
+        raise UnderdogError(f"{folder / FILE} cannot be read ({problem}). Remove the folder; {again}") from None
     if kept is None:
         raise UnderdogError(f"{folder}: there is no {FILE} here. Name a stack's folder, such as <run>/stacks/0123456789abcdef.")
+    if missing := [name for name in FIELDS if name not in kept]:
+        raise UnderdogError(f"{folder / FILE} does not tell {', '.join(missing)}. Remove the folder; {again}")
     return kept
 
 

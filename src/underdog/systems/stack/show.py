@@ -71,7 +71,12 @@ def trace_items(
 def trace_question(
     folder: Path, question: str, choices: Sequence[str], settings: Settings, *, stack: str | None, progress: Progress
 ) -> list[Traced]:
-    """What every step writes about a question of one's own."""
+    """What every step writes about a question of one's own, as the task's prompt would show it. Raises UnderdogError where
+    nothing is asked, or its choices leave no choice."""
+    if not question.strip():
+        raise UnderdogError('the question is empty. Write one: --question "..."')
+    if choices and len(set(choices)) < max(2, len(choices)):
+        raise UnderdogError(f"{', '.join(map(repr, choices))} leave no choice. Name --choice at least twice, each another text.")
     place = find_stack(folder, stack)
     prepare_process(settings)
     asked = Question("question", question, choices=tuple(choices))
@@ -148,7 +153,15 @@ def _of_teacher(
 
 
 def _task(place: Path, path: Path | None, settings: Settings) -> Task:
-    file = path or read_stack(place)["task"]
+    kept = read_stack(place)
+    file = path or kept["task"]
     if file is None:
         raise UnderdogError(f"{place}: this stack was made in Python, without a task file. Name one with --task.")
-    return Task.load(file, settings)
+    task = Task.load(file, settings)
+    if task.data_fingerprint != kept["data"]:
+        raise UnderdogError(
+            f"{file}: its data, splits or prompt are not those that the stack in {place} learnt from. What is validation now may "
+            "have been training then, and would say nothing. Name the task file as it was with --task, or let `underdog find` "
+            "teach the stack anew."
+        )
+    return task

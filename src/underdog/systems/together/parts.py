@@ -96,11 +96,17 @@ class FreshParts:
 def open_system(
     folder: Path, settings: Settings, progress: Progress | None = None, remote: Callable[[RemoteTeacher], Writer] | None = None
 ) -> Answerer:
-    """Return the system whose `system.json` lies in a folder. Raises ModelUnavailable where there is none."""
+    """Return the system whose `system.json` lies in a folder. Raises ModelUnavailable where there is none, or none that
+    can be read."""
     path = folder / FILE
     if not path.exists():
         raise ModelUnavailable(
             f"{folder} holds no {FILE}, so it is no system of several models. Name a folder below `systems` in a run's folder."
         )
-    plan = SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system
+    try:
+        plan = SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system
+    except ValueError as problem:
+        raise ModelUnavailable(
+            f"{path} describes no system ({str(problem).splitlines()[0]}). Remove it; `underdog find` on the task writes it anew."
+        ) from None
     return build(plan, FreshParts(settings, folder, progress or Silent(), remote))

@@ -86,6 +86,12 @@ def test_equal_plans_are_one_object_and_models_are_loaded_once(run: Path) -> Non
     assert (first.name, third.name) == ("a", "other name")
 
 
+def test_a_broken_system_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "system.json").write_text('{"system": {"kind": "choir"}}')
+    with pytest.raises(ModelUnavailable, match=r"system.json describes no system .* `underdog find` on the task writes it anew"):
+        open_system(tmp_path, settings(tmp_path))
+
+
 def test_a_plan_survives_its_file() -> None:
     for plan in (cascade(), SamplesPlan(name="s", member=model(), count=2, sampling=sampling(), metric="exact")):
         file = SystemFile(system=plan)
