@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flow.planted import FIRST, Recorder, Row, label_rows, load, settings, write_rows, write_task
 from underdog import models
 from underdog.cli import app
-from underdog.errors import AdapterRefused, Interrupted, UnderdogError
+from underdog.errors import AdapterRefused, Interrupted, TaskError, UnderdogError
 from underdog.evaluation.score import score
 from underdog.runs import Run, read_json, write_json
 from underdog.systems.stack import files
@@ -181,6 +181,14 @@ def broken(task: Task, learnt: Path, tmp_path: Path) -> Path:
 def run(task: Task, *arguments: str) -> Any:
     here = {"UNDERDOG_CACHE": str(task.folder / "cache"), "UNDERDOG_OFFLINE": "1", "UNDERDOG_THREADS": "1", "COLUMNS": "130"}
     return CliRunner().invoke(app, ["stack", *arguments], env=here)
+
+
+def test_steps_that_are_too_long_to_be_learnt_are_told_from_texts_that_are_missing(task: Task, tmp_path: Path) -> None:
+    steps = (CHAIN[0].model_copy(update={"max_tokens": 300}), *CHAIN[1:])
+    with pytest.raises(
+        TaskError, match=r"step 'keywords' of 'stack' has no item .*: \d\d of the \d\d are too long for the 256 pos"
+    ):
+        build(task, stack(steps=steps), tmp_path / "run")
 
 
 def test_attribution_finds_the_broken_step(task: Task, broken: Path) -> None:

@@ -10,7 +10,7 @@ from flow import planted
 from flow.planted import FIRST, Recorder, label_rows, load, settings, write_rows, write_task
 from flow.test_stack import CHAIN, TEACHERS, reasons
 from underdog.answering import Question
-from underdog.errors import TaskError
+from underdog.errors import TaskError, UnknownName
 from underdog.record import estimate_teachers, record_teachers
 from underdog.systems.together.parts import open_system
 from underdog.systems.together.plans import StackPlan, SystemFile
@@ -21,7 +21,7 @@ STACK = {"kind": "stack", "name": "chain", "teacher": "free", "steps": STEPS, "r
 
 def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
     rows = label_rows(160)
-    write_rows(tmp_path / "why.jsonl", reasons(rows))
+    write_rows(tmp_path / "why.jsonl", reasons(rows[:155]))
     systems = [
         STACK,
         {"kind": "vote", "name": "both", "members": ["labels", "chain"], "how": "likelihood"},
@@ -38,6 +38,7 @@ def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
     assert chain.cost is not None and chain.cost.parameters == chain.parameters
     assert chain.parameters_per_answer is not None and chain.parameters is not None
     assert chain.parameters_per_answer > chain.parameters  # the base is used in all three steps
+    assert any(note.startswith("Stack 'chain': step 'keywords' has no text of the teacher for ") for note in found.verdict.notes)
     facts = {one.name: one for one in found.verdict.systems}
     test = found.verdict.split_sizes["test"]
     assert [(one.step, one.texts, one.empty, one.at_limit) for one in facts["chain"].steps] == [
@@ -57,6 +58,17 @@ def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
     opened = open_system(place, settings(tmp_path))
     (answer,) = opened.answer([Question("q", "card my new card", choices=tuple(FIRST.values()))])
     assert answer.text == "left"
+
+
+@pytest.mark.parametrize("place", ["stack", "step"])
+def test_a_base_that_there_is_not_is_told_before_anything_is_trained(tmp_path: Path, place: str) -> None:
+    rows, absent = label_rows(80), {"model": "smollm2-135m-instuct"}
+    write_rows(tmp_path / "why.jsonl", reasons(rows))
+    described = STACK | absent if place == "stack" else STACK | {"steps": [STEPS[0] | absent, *STEPS[1:]]}
+    seen = Recorder()
+    with pytest.raises(UnknownName, match=r"smollm2-135m-instuct.*Did you mean 'smollm2-135m-instruct'"):
+        planted.find(write_task(tmp_path, rows, teachers=TEACHERS, systems=[described]), seen)
+    assert seen.trainings == []
 
 
 def writes(prompt: str, time: int) -> Say:

@@ -7,18 +7,17 @@ import numpy as np
 
 from underdog.answering import Answer
 from underdog.errors import SpendingCapReached, TaskError, TeacherUnavailable
-from underdog.evaluation.calibration import choice_matrix, fit_temperature
 from underdog.evaluation.metrics import metric
 from underdog.search.curves import agreement, cascaded, curve
+from underdog.search.fitting import calibrated, vote_weights
 from underdog.search.members import BenchParts, member_plan
 from underdog.search.references import ASKED_ITEMS
 from underdog.search.schedule import Search
-from underdog.search.stacks import stack_plan
+from underdog.search.stacks import stack_notes, stack_plan
 from underdog.search.verdict import Agreement, Curve, SystemFacts
 from underdog.search.workbench import Workbench, validation_sample
 from underdog.systems.together.cascade import sureness
 from underdog.systems.together.plans import (
-    CalibratedPlan,
     CascadePlan,
     DebatePlan,
     ModelPlan,
@@ -26,13 +25,13 @@ from underdog.systems.together.plans import (
     RemotePlan,
     SamplesPlan,
     SamplingPlan,
+    StackPlan,
     VotePlan,
     build,
 )
 from underdog.systems.together.speaking import STOP
 from underdog.systems.together.threshold import Quality, at_most, cuts, within
 from underdog.systems.together.votes import same_for
-from underdog.systems.together.weights import choice_features, choose_ridge, fit_weights
 from underdog.task.examples import Example
 from underdog.task.stack import Stack
 from underdog.task.systems import Cascade, Samples, System, Vote, Writing, members_of
@@ -56,7 +55,7 @@ class Systems:
     parts: BenchParts
     assembled: tuple[Assembled, ...] = ()
     notes: tuple[str, ...] = ()
-    """Which were left out, and why."""
+    """Which were left out, and why; and what was missing for those that were not."""
 
 
 def assemble(bench: Workbench, found: Search) -> Systems:
@@ -70,6 +69,7 @@ def assemble(bench: Workbench, found: Search) -> Systems:
             tables = [Assembly(bench, found, parts, seed) for seed in range(spec.goal.seeds)]
             plans = tuple(table.plan(system.name) for table in tables)
             made.append(Assembled(system, plans, tables[0].facts(system)))
+            notes += stack_notes(bench, plans[0]) if isinstance(plans[0], StackPlan) else []
         except TaskError as problem:
             notes.append(f"System {system.name!r} was left out: {str(problem).rstrip('.')}.")
         except _NoThreshold as problem:
@@ -167,29 +167,14 @@ class Assembly:
         if system.how == "majority":
             return VotePlan(name=system.name, members=plans, metric=metric_name)
         members = tuple(map(self._calibrated, plans))
-        weights = self._weights(members) if system.how == "learned" else (1.0,) * len(members)
+        weights = (1.0,) * len(members)
+        if system.how == "learned":
+            weights = vote_weights(system.name, [*map(self._answers, members)], self.items, self.bench.task.spec.seed)
         return VotePlan(name=system.name, members=members, weights=weights, metric=metric_name)
-
-    def _weights(self, members: Sequence[Plan]) -> tuple[float, ...]:
-        """Weights fitted on the items that all members answered."""
-        rows = zip(*(self._answers(member) for member in members), strict=True)
-        both = [(row, item) for row, item in zip(rows, self.items, strict=True) if all(one.log_probabilities for one in row)]
-        opinions = [choice_matrix([row[place].log_probabilities for row, _ in both]) for place in range(len(members))]
-        features = choice_features(np.stack(opinions, axis=1))
-        gold = np.array([item.gold for _, item in both])
-        folds = min(10, len(gold))
-        ridge = choose_ridge(features, gold, nonnegative=len(members), folds=folds, seed=self.bench.task.spec.seed)
-        return tuple(map(float, fit_weights(features, gold, ridge, nonnegative=len(members))))
 
     def _calibrated(self, plan: Plan) -> Plan:
         """The plan with a temperature fitted on validation, where it weighs choices."""
-        answers = self._answers(plan)
-        weighed = [(one, item) for one, item in zip(answers, self.items, strict=True) if one.log_probabilities]
-        if not weighed:
-            return plan
-        matrix = choice_matrix([one.log_probabilities for one, _ in weighed])
-        gold = np.array([item.gold for _, item in weighed])
-        return CalibratedPlan(inner=plan, temperature=fit_temperature(matrix, gold), fitted_on=len(gold))
+        return calibrated(plan, self._answers(plan), self.items)
 
     def _answers(self, plan: Plan) -> list[Answer]:
         return build(plan, self.parts).answer([item.question for item in self.items])

@@ -5,25 +5,40 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
+from underdog import weights
 from underdog.answering import Answer
 from underdog.search.verdict import StepFacts, Traced
 from underdog.search.workbench import Workbench
 from underdog.systems.stack.answerer import count_steps
 from underdog.systems.stack.build import train_stack
+from underdog.systems.stack.loading import read_stack
 from underdog.systems.stack.texts import collect_steps
 from underdog.systems.together.plans import StackPlan
 from underdog.task.examples import Example
 from underdog.task.stack import Stack
+from underdog.task.task import Task
 
 EXAMPLES = 3
 """Questions of which the report shows what every step wrote."""
 
 
 def check_stacks(bench: Workbench) -> None:
-    """Raise TaskError where a stack's teacher has left no texts to learn: better before a search than after it."""
-    for stack in bench.task.spec.systems:
-        if isinstance(stack, Stack):
-            collect_steps(bench.task, stack, bench.splits.train)
+    """Raise TaskError where a stack's teacher has left no texts to learn, UnknownName or ModelUnavailable where there is no such
+    base: better before a search than after it."""
+    for stack in stacks_of(bench.task):
+        for base in bases_of(bench.task, stack):
+            weights.resolve(base, bench.settings)
+        collect_steps(bench.task, stack, bench.splits.train)
+
+
+def stacks_of(task: Task) -> list[Stack]:
+    """The stacks among a task's systems."""
+    return [system for system in task.spec.systems if isinstance(system, Stack)]
+
+
+def bases_of(task: Task, stack: Stack) -> list[str]:
+    """The base of each step."""
+    return [step.model or stack.model or task.spec.students.start for step in stack.chain]
 
 
 def stack_plan(bench: Workbench, stack: Stack, seed: int) -> StackPlan:
@@ -31,11 +46,15 @@ def stack_plan(bench: Workbench, stack: Stack, seed: int) -> StackPlan:
     nothing to learn."""
     task = bench.task
     seed += task.spec.seed
-    folder = train_stack(
-        task, bench.splits, stack, bench.run, settings=bench.settings, seed=seed, progress=bench.progress
-    )  # fmt: skip
+    folder = train_stack(task, bench.splits, stack, bench.run, settings=bench.settings, seed=seed, progress=bench.progress)
     inside = Path("..", "..", folder.relative_to(bench.run.folder))
     return StackPlan(name=stack.name, folder=str(inside), identity=folder.name)
+
+
+def stack_notes(bench: Workbench, plan: StackPlan) -> list[str]:
+    """What a stack had to do without when it learnt: items without a text, or too long."""
+    kept = read_stack(bench.run.folder / "stacks" / plan.identity)
+    return [f"Stack {plan.name!r}: {note}." for note in kept["notes"]]
 
 
 def stack_detail(bench: Workbench, stack: Stack) -> str:

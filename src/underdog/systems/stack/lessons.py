@@ -98,8 +98,9 @@ def lay_step(shop: Workshop, number: int, given: Mapping[str, ByItem], only: set
         shop.notes.append(f"step {step.name!r}: {too_long} items are too long to be learnt")
     if not asked:
         raise TaskError(
-            f"step {step.name!r} of {shop.stack.name!r} has no item to learn from: none of the {len(shop.examples)} has a text "
-            f"of {shop.stack.teacher} for it and for every step that it reads. Ask about more items, or filter less (`select`)."
+            f"step {step.name!r} of {shop.stack.name!r} has no item to learn from: {too_long} of the {len(shop.examples)} are "
+            f"too long for the {lm.max_length} positions of {lm.name}, and the others have no text of {shop.stack.teacher} for "
+            "it and for every step that it reads. Ask about more items, filter less (`select`), or shorten `max_tokens`."
         )
     if last:
         examples = [replace(example, question=question) for example, question in asked]

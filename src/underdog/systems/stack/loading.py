@@ -16,19 +16,9 @@ from underdog.task.stack import Step
 
 FILE = "stack.json"
 FIELDS = (
-    "name",
-    "chain",
-    "lists_choices",
-    "share_prompt",
-    "shorten",
-    "scoring",
-    "precision",
-    "data",
-    "stack",
-    "steps",
-    "task",
-    "seed",
-)
+    "name", "chain", "lists_choices", "share_prompt", "shorten", "scoring", "precision", "data", "stack", "steps", "task", "seed",
+    "notes",
+)  # fmt: skip
 """What a stack's file must tell."""
 
 
