@@ -62,12 +62,13 @@ def documents_of_tokens(file: TokenFile, unknown: int | None = None) -> list[Doc
 
 
 def check_measurable(file: TokenFile) -> None:
-    """Raises TextTooShort where a file's documents have too few tokens for a loss with an interval: before a training, not after."""
+    """Raises TextTooShort where a file's documents are too short for a loss with an interval: before a training, not after."""
     count = sum(max(0, len(document.tokens) - 1) for document in documents_of_tokens(file))
     if count < LEAST_TOKENS:
         raise TextTooShort(
-            f"{file.path.stem} part, held out from training: {', '.join(map(repr, file.names[:5]))} have {count} tokens to predict "
-            f"in all, too few to measure a loss on. Allowed: {LEAST_TOKENS} or more. Give longer texts, or hold out a larger share."
+            f"{file.path.stem} part, held out from training: {', '.join(map(repr, file.names[:5]))} have {count} tokens to "
+            f"predict in all, too few to measure a loss on. Allowed: {LEAST_TOKENS} or more. Give longer texts, or hold out a "
+            "larger share."
         )
 
 

@@ -82,7 +82,7 @@ class Registry:
 
     @classmethod
     def existing(cls, folder: Path, known: Llm) -> "Registry | None":
-        """The folder's registry; None where there is none that can be read. Raises SmallModelRefused where it is another LLM's."""
+        """The folder's registry; None where none can be read. Raises SmallModelRefused where it is another LLM's."""
         try:
             found = cls.opened(folder)
         except (ModelUnavailable, SmallModelDamaged):

@@ -1,4 +1,4 @@
-"""Choosing among learning rates: one that diverges is passed over and not tried twice; another LLM's registry is refused first."""
+"""Choosing among learning rates: one that diverges is passed over, once and for all; another LLM's registry is refused first."""
 
 from pathlib import Path
 

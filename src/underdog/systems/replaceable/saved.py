@@ -11,15 +11,13 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from underdog import models, runs
 from underdog.errors import DiskFull, ModelUnavailable, SmallModelDamaged, SmallModelRefused
 from underdog.models import LanguageModel
-from underdog.systems.replaceable import fingerprints
+from underdog.systems.replaceable import fingerprints, tensors
 from underdog.systems.replaceable.kinds import Kind
 from underdog.systems.replaceable.small import Small, frame
 
@@ -136,15 +134,15 @@ def load_for(folder: Path, known: Llm, llm: LanguageModel | None, tokenizer: Any
     """
     found = about(folder)
     _check_made_for(folder, found, known)
-    config = json.loads(_unharmed(folder / CONFIG, found))
-    content = _unharmed(folder / WEIGHTS, found)
+    config = json.loads(bytes(_unharmed(folder / CONFIG, found).content))
+    weights = _unharmed(folder / WEIGHTS, found)
     try:
-        state = from_bytes(content)
+        state = weights.tensors()
         with models.hollow():
             small = frame(found.kind, LanguageModel(folder.name, models.from_config(config), tokenizer), llm)
         unexpected = small.load_state_dict(state, strict=False, assign=True).unexpected_keys
         models.tie_tables(small.model)
-    except (SafetensorError, ModelUnavailable, RuntimeError) as error:
+    except (ValueError, ModelUnavailable, RuntimeError) as error:
         raise SmallModelDamaged(f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}. {_AGAIN}") from error
     bare = [name for name, parameter in small.named_parameters() if parameter.is_meta]
     if unexpected or bare:
@@ -172,15 +170,15 @@ def _check_made_for(folder: Path, found: About, known: Llm) -> None:
         )
 
 
-def _unharmed(path: Path, found: About) -> bytes:
+def _unharmed(path: Path, found: About) -> tensors.File:
     """A file's content, checked. It is read, not mapped: whatever becomes of the file, the small model goes on."""
     try:
-        content = path.read_bytes()
+        file = tensors.read(path)
     except OSError as error:
         raise SmallModelDamaged(f"{path} cannot be read: {error.strerror}. {_AGAIN}") from error
-    if zlib.crc32(content) != found.checksums.get(path.name):
-        raise SmallModelDamaged(f"{path} is damaged: its {len(content):,} bytes are not those that were written. {_AGAIN}")
-    return content
+    if file.crc != found.checksums.get(path.name):
+        raise SmallModelDamaged(f"{path} is damaged: its {len(file.content):,} bytes are not those that were written. {_AGAIN}")
+    return file
 
 
 def _state(small: nn.Module) -> dict[str, Tensor]:
