@@ -2,6 +2,7 @@
 
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,14 @@ from flow.test_stack import CHAIN, TEACHERS, reasons
 from underdog.answering import Question
 from underdog.errors import TaskError, UnknownName
 from underdog.record import estimate_teachers, record_teachers
+from underdog.runs import Run
+from underdog.search.estimate import estimate
+from underdog.systems.stack.build import workshop
+from underdog.systems.stack.lessons import lay_step
 from underdog.systems.together.parts import open_system
 from underdog.systems.together.plans import StackPlan, SystemFile
+from underdog.task.splits import split
+from underdog.task.stack import Stack
 
 STEPS = [step.model_dump() for step in CHAIN]
 STACK = {"kind": "stack", "name": "chain", "teacher": "free", "steps": STEPS, "rank": 16, "epochs": 16, "learning_rate": 0.02}
@@ -58,6 +65,27 @@ def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
     opened = open_system(place, settings(tmp_path))
     (answer,) = opened.answer([Question("q", "card my new card", choices=tuple(FIRST.values()))])
     assert answer.text == "left"
+
+
+@pytest.mark.parametrize(
+    ("fields", "times"),
+    [({}, [1, 1, 1]), ({"training": "global_then_local"}, [2, 2, 2]), ({"training": "own_upstream", "folds": 3}, [3, 3, 1])],
+)
+def test_a_dry_run_reckons_the_tokens_that_training_takes(tmp_path: Path, fields: dict[str, Any], times: list[int]) -> None:
+    rows = label_rows(120)
+    write_rows(tmp_path / "why.jsonl", reasons(rows[:110]))
+    task = load(write_task(tmp_path, rows, teachers=TEACHERS, systems=[STACK | fields], goal={"seeds": 2}))
+    plan = estimate(task, settings(tmp_path), Recorder())
+    (stack,) = plan.stacks
+    shop = workshop(task, split(task), Stack.model_validate(STACK | fields), Run(tmp_path / "run"), settings=settings(tmp_path))
+    given = {name: {id: one.text for id, one in texts.items()} for name, texts in shop.texts.by_step.items()}
+    lessons = [lay_step(shop, number, given) for number in shop.numbers]
+    tokens = sum(time * 16 * sum(map(len, layouts)) for time, layouts in zip(times, lessons, strict=True))
+    assert stack.tokens == pytest.approx(tokens, rel=0.02)
+    assert stack.steps == sum(time * 16 * -(-len(layouts) // 32) for time, layouts in zip(times, lessons, strict=True))
+    assert stack.label == f"stack chain ({fields.get('training', 'per_step')})"
+    assert plan.seconds_at_most > sum(one.seconds for one in plan.trials) + 2 * stack.seconds
+    assert not (tmp_path / ".underdog-plan" / "adapters").exists()
 
 
 @pytest.mark.parametrize("place", ["stack", "step"])

@@ -17,8 +17,10 @@ from underdog.recipes.rationales import add_rationales
 from underdog.runs import Run
 from underdog.search.candidates import Candidate, plan_for, rungs
 from underdog.search.distil import refuse_other_tokenizers
+from underdog.search.planned import ACTIVATION_BYTES, PlannedTrial, training_seconds
 from underdog.search.references import ASKED_ITEMS, refuse_unknown_models
-from underdog.search.stacks import check_stacks
+from underdog.search.stack_estimate import planned_stack
+from underdog.search.stacks import check_stacks, stacks_of
 from underdog.search.teaching import reasons_of
 from underdog.search.trials import loss_of, scoring_of
 from underdog.search.workbench import Workbench, validation_sample
@@ -29,27 +31,6 @@ from underdog.teachers.local import precision
 from underdog.teachers.remote_answers import answer_requests
 from underdog.teachers.spending import most_tokens, usd
 from underdog.training.loop import TRAINING_TOKENS
-
-EFFICIENCY = 0.55
-"""Share of the measured matrix-product rate that training reaches: measured on students of 8M and 135M parameters."""
-OVERHEAD_S = 0.03
-"""Besides, for every batch that goes through a student: laying it out, and the optimiser. Decides for the smallest ones."""
-
-
-class PlannedTrial(Config):
-    """One candidate as it would be trained."""
-
-    label: str
-    asked_size: str
-    parameters: int
-    epochs: int
-    steps: int
-    tokens: int
-    """That go through the model in all."""
-    seconds: float
-    """Estimated from this machine's matrix-product rate."""
-    memory_bytes: int
-    """Estimated peak of training: weights, gradients, optimiser, activations."""
 
 
 class PlannedAsking(Config):
@@ -77,8 +58,10 @@ class Plan(Config):
     prompt_tokens_mean: float
     prompt_tokens_max: int
     trials: tuple[PlannedTrial, ...]
+    stacks: tuple[PlannedTrial, ...] = ()
+    """All adapters of each, for one seed."""
     seconds_at_most: float
-    """All trials on validation, and the remaining seeds of the largest as finalist."""
+    """All trials on validation, and the remaining seeds of the largest as finalist; and stacks with every seed."""
     asking: tuple[PlannedAsking, ...] = ()
 
 
@@ -92,7 +75,9 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
     lengths = [len(tokens) for tokens in bench.base.encode([e.question.prompt + e.question.cue for e in bench.splits.train])]
     rate = matrix_rate(task)
     trials = tuple(_planned(bench, candidate, rate) for rung in rungs(task, bench.ladder) for candidate in rung)
+    stacks = tuple(planned_stack(bench, stack, rate) for stack in stacks_of(task))
     confirming = max((trial.seconds for trial in trials), default=0.0) * (task.spec.goal.seeds - 1)
+    teaching = task.spec.goal.seeds * sum(stack.seconds for stack in stacks)
     remote = [teacher for teacher in map(task.spec.teacher, task.spec.references) if isinstance(teacher, RemoteTeacher)]
     return Plan(
         task=task.name,
@@ -103,7 +88,8 @@ def estimate(task: Task, settings: Settings, progress: Progress) -> Plan:
         prompt_tokens_mean=sum(lengths) / len(lengths),
         prompt_tokens_max=max(lengths),
         trials=trials,
-        seconds_at_most=sum(trial.seconds for trial in trials) + confirming,
+        stacks=stacks,
+        seconds_at_most=sum(one.seconds for one in trials) + confirming + teaching,
         asking=tuple(_planned_asking(bench, teacher) for teacher in remote),
     )
 
@@ -148,12 +134,11 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
     tokens = round(sum(map(len, layouts)) / len(some) * len(train)) * plan.epochs
     hidden = bench.base.head_weight.shape[1]
     inner = shape.parameters - shape.tokens * hidden
-    work = 3 * tokens * (inner + 0.3 * shape.tokens * hidden)
     trained = shape.parameters if candidate.tuning == "full" else 0
     at_once = min(
         plan.tokens_per_batch or TRAINING_TOKENS[bench.base.device.type], plan.batch_size * sum(map(len, layouts)) // len(some)
     )
-    activations = at_once * shape.layers * hidden * 60
+    activations = at_once * shape.layers * hidden * ACTIVATION_BYTES
     return PlannedTrial(
         label=candidate.label,
         asked_size=candidate.asked,
@@ -161,7 +146,7 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
         epochs=plan.epochs,
         steps=plan.epochs * -(-len(train) // plan.batch_size),
         tokens=tokens,
-        seconds=work / (rate * EFFICIENCY) + OVERHEAD_S * tokens / at_once,
+        seconds=training_seconds(3, tokens, inner, shape.tokens * hidden, at_once, rate),
         memory_bytes=4 * shape.parameters + 12 * trained + activations,
     )
 
@@ -169,7 +154,7 @@ def _planned(bench: Workbench, candidate: Candidate, rate: float) -> PlannedTria
 def plan_table(plan: Plan) -> Group:
     """The plan for the terminal."""
     table = Table("candidate", "epochs", "steps", "tokens", "time", "memory", title=f"Plan for {plan.task}")
-    for trial in plan.trials:
+    for trial in (*plan.trials, *plan.stacks):
         table.add_row(
             trial.label,
             str(trial.epochs),
@@ -183,6 +168,7 @@ def plan_table(plan: Plan) -> Group:
     lengths = f"{plan.prompt_tokens_mean:.0f} tokens on average, {plan.prompt_tokens_max} at most"
     prompt = f"The first question ({lengths}):\n\n{plan.prompt} [{plan.answer}]"
     most = f"Training takes {seconds(plan.seconds_at_most)} at most; asking the reference comes on top."
+    most += "\nA stack's row is all its adapters, once; what it writes comes on top." if plan.stacks else ""
     most += "".join(f"\n{_asking_line(one)}" for one in plan.asking)
     return Group(Text(f"{plan.task}: {sizes}.{removed}\n\n{prompt}\n"), table, Text(f"\n{most}"))
 

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from underdog import weights
 from underdog.answering import Answer
 from underdog.search.verdict import StepFacts, Traced
 from underdog.search.workbench import Workbench
@@ -23,22 +22,14 @@ EXAMPLES = 3
 
 
 def check_stacks(bench: Workbench) -> None:
-    """Raise TaskError where a stack's teacher has left no texts to learn, UnknownName or ModelUnavailable where there is no such
-    base: better before a search than after it."""
+    """Raise TaskError where a stack's teacher has left no texts to learn: better before a search than after it."""
     for stack in stacks_of(bench.task):
-        for base in bases_of(bench.task, stack):
-            weights.resolve(base, bench.settings)
         collect_steps(bench.task, stack, bench.splits.train)
 
 
 def stacks_of(task: Task) -> list[Stack]:
     """The stacks among a task's systems."""
     return [system for system in task.spec.systems if isinstance(system, Stack)]
-
-
-def bases_of(task: Task, stack: Stack) -> list[str]:
-    """The base of each step."""
-    return [step.model or stack.model or task.spec.students.start for step in stack.chain]
 
 
 def stack_plan(bench: Workbench, stack: Stack, seed: int) -> StackPlan:

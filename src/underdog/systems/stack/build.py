@@ -59,21 +59,7 @@ def train_stack(
     store: Store | None = None,
 ) -> Path:
     """Train a stack's steps on the train split and return its folder in `stacks`, named by what it consists of."""
-    fixed = task.labels is not None
-    texts = collect_steps(task, stack, splits.train, store=store, test_grams=splits.test.question_grams())
-    shop = Workshop(
-        stack=stack,
-        chain=chain_of(task, stack),
-        examples=splits.train,
-        texts=texts,
-        plan=plan_of(task, stack, seed),
-        run=run,
-        settings=settings,
-        start=stack.model or task.spec.students.start,
-        scoring=task.spec.scoring or default_scoring(fixed),
-        loss="text" if task.spec.kind == "generate" else default_loss(fixed),
-        progress=progress or Silent(),
-    )
+    shop = workshop(task, splits, stack, run, settings=settings, seed=seed, progress=progress, store=store)
     adapters = train_steps(shop)
     what = _description(task, shop)
     steps = [
@@ -84,11 +70,40 @@ def train_stack(
     folder = run.folder / "stacks" / name
     for step, adapter in zip(steps, adapters, strict=True):
         step["adapter"] = os.path.relpath(adapter, folder)
-    notes = [*texts.notes, *shop.notes]
-    selected = [one.model_dump(mode="json") for one in texts.selected]
+    notes = [*shop.texts.notes, *shop.notes]
+    selected = [one.model_dump(mode="json") for one in shop.texts.selected]
     about = {"task": _task_file(task), "seed": seed, "notes": notes, "selected": selected, "commit": runs.commit()}
     runs.write_json(folder / FILE, what | {"steps": steps} | about)
     return folder
+
+
+def workshop(
+    task: Task,
+    splits: Splits,
+    stack: Stack,
+    run: Run,
+    *,
+    settings: Settings,
+    seed: int = 0,
+    progress: Progress | None = None,
+    store: Store | None = None,
+) -> Workshop:
+    """All that the training of a stack needs, with what its teacher wrote about the train split. Raises TaskError where that is
+    nothing."""
+    fixed = task.labels is not None
+    return Workshop(
+        stack=stack,
+        chain=chain_of(task, stack),
+        examples=splits.train,
+        texts=collect_steps(task, stack, splits.train, store=store, test_grams=splits.test.question_grams()),
+        plan=plan_of(task, stack, seed),
+        run=run,
+        settings=settings,
+        start=stack.model or task.spec.students.start,
+        scoring=task.spec.scoring or default_scoring(fixed),
+        loss="text" if task.spec.kind == "generate" else default_loss(fixed),
+        progress=progress or Silent(),
+    )
 
 
 def chain_of(task: Task, stack: Stack) -> Chain:
@@ -102,12 +117,8 @@ def chain_of(task: Task, stack: Stack) -> Chain:
 def plan_of(task: Task, stack: Stack, seed: int) -> Plan:
     """How each adapter is trained."""
     training = task.spec.training
-    return Plan.of(
-        training,
-        epochs=stack.epochs or training.epochs or EPOCHS,
-        learning_rate=stack.learning_rate or training.learning_rate or RATE,
-        seed=seed,
-    )
+    epochs, rate = stack.epochs or training.epochs or EPOCHS, stack.learning_rate or training.learning_rate or RATE
+    return Plan.of(training, epochs=epochs, learning_rate=rate, seed=seed)
 
 
 def _description(task: Task, shop: Workshop) -> dict[str, Any]:
