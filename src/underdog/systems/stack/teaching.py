@@ -79,7 +79,7 @@ def _own_upstream(shop: Workshop) -> list[Path]:
                 layouts = lay_step(shop, number, written, others)
                 writer = train_adapter(shop, base, layouts, f"{what} · all folds but {part + 1}")
             mine = [example for example in shop.examples if fold[example.id] == part]
-            texts |= _write(shop, number, writer, mine, written)
+            texts |= write_upstream(shop, number, writer, mine, written)
         written[shop.chain.steps[number].name] = texts
     return trained
 
@@ -122,14 +122,17 @@ def train_adapter(shop: Workshop, base: str, layouts: Sequence[Layout], what: st
     return folder
 
 
-def _write(shop: Workshop, number: int, adapter: Path, examples: Sequence[Example], written: Mapping[str, ByItem]) -> ByItem:
+def write_upstream(
+    shop: Workshop, number: int, adapter: Path, examples: Sequence[Example], written: Mapping[str, ByItem]
+) -> ByItem:
     """What a step with this adapter writes about the items, after what was written before; kept in the run folder."""
     step, base = shop.chain.steps[number], shop.base_of(number)
     have = [example for example in examples if all(example.id in written[name] for name in shop.chain.reads(number))]
     before = {name: {example.id: texts[example.id] for example in have} for name, texts in written.items()}
+    earlier = {example.id: {name: before[name][example.id] for name in shop.chain.reads(number)} for example in have}
+    asked = [shop.chain.ask(number, example.question, earlier[example.id]) for example in have]
     key = runs.fingerprint({
-        "adapter": adapter.name, "chain": [one.model_dump(mode="json") for one in shop.chain.steps], "number": number,
-        "before": before, "prompts": [[example.id, example.question.prompt] for example in have],
+        "adapter": adapter.name, "prompts": [[one.id, one.prompt, one.cue] for one in asked], "most": step.max_tokens,
         "precision": shop.plan.precision, "too_long": shop.stack.too_long,
     })  # fmt: skip
     kept = shop.run.read("upstream", key)
