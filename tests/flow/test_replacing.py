@@ -128,6 +128,7 @@ def test_the_report_says_what_the_figures_say_and_needs_nothing_else(done: tuple
     assert f"{best.quality.mean:.3f} ({best.quality.low:.3f}–{best.quality.high:.3f})" in text
     assert found.weights_after in text and "rank" in text and "nothing" in text
     assert json.loads(re.search(r'id="figures">(.*?)</script>', page)[1])["chart"]["data"]
+    assert not re.search(r"\d %", re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]), "no line ends before a per cent sign"
 
 
 def replace(*arguments: object) -> Result:

@@ -29,8 +29,14 @@ def page(found: Compared) -> str:
 
     environment = _environment(autoescape=True)
     environment.filters["doubt"] = doubt
+    environment.filters["unbroken"] = unbroken
     charts = json.dumps({"chart": chart(found)}).replace("<", "\\u003c")
     return environment.get_template("replacing.html.j2").render(**_facts(found), charts=charts, plotly=get_plotlyjs())
+
+
+def unbroken(text: str) -> str:
+    """No line ends between a number and its per cent sign, nor within `p < 0.001`."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}")
 
 
 def markdown(found: Compared) -> str:
