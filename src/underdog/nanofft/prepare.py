@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pydantic import Field, PositiveInt
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from underdog.config import Config
@@ -106,8 +107,11 @@ def _name(spec: CorpusSpec, texts: Sequence[TextFile], tokenizer: Any | None) ->
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Of everything that decides which tokens a text becomes."""
-    return fingerprint([tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, tokenizer.unk_token_id])
+    """Of everything that decides which tokens a text becomes; padding and truncation are as it was called last, and do not."""
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_padding()
+    plain.no_truncation()
+    return fingerprint([plain.to_str(), tokenizer.eos_token_id, tokenizer.unk_token_id])
 
 
 def _make(spec: CorpusSpec, texts: Sequence[TextFile], folder: Path, tokenizer: Any | None, progress: Progress) -> None:

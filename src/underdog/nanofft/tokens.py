@@ -7,7 +7,7 @@ character each, and a character that was never seen is the unknown token. What a
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from underdog.errors import NothingKnown
+from underdog.errors import CorpusUnusable, NothingKnown
 
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
 SPECIAL = (PAD, END, UNKNOWN)
@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], size: int = 1092) -> Any:
     """A tokenizer with `size` tokens or fewer: specials, every single character, and the most frequent pairs.
 
     Ids follow from the counts alone: characters by code point, pairs by count (at any offset) and then by text. Raises
-    ValueError where the characters alone are more than `size`.
+    CorpusUnusable where the characters alone are more than `size`.
     """
     counts: dict[tuple[int, int], int] = {}
     for text in texts:
@@ -55,7 +55,7 @@ def train_tokenizer(texts: Iterable[str], size: int = 1092) -> Any:
     characters = sorted({*map(ord, PRINTABLE), *(point for pair in counts for point in pair)})
     room = size - len(SPECIAL) - len(characters)
     if room < 0:
-        raise ValueError(
+        raise CorpusUnusable(
             f"a vocabulary of {size} has no room for the {len(characters)} characters of these texts and {len(SPECIAL)} special "
             f"tokens. Allowed: {size - room} or more. Clean the texts first, or choose a larger vocabulary."
         )
@@ -106,14 +106,19 @@ def encoder(tokenizer: Any) -> Encoder:
 
     def checked(text: str) -> Encoded:
         found = encode(text)
-        if bool((found.tokens == tokenizer.unk_token_id).all()):  # of an empty text, too
-            raise NothingKnown(
-                f"the text {text[:40]!r} has no token that the model knows: {len(found.tokens)} tokens, none of them known. "
-                f"Known are, for example, {_examples(tokenizer)}. Give a text in the language and script of the model."
-            )
+        check_known(text, found.tokens, tokenizer)
         return found
 
     return checked
+
+
+def check_known(text: str, tokens: Sequence[int] | NDArray[Any], tokenizer: Any) -> None:
+    """Raises NothingKnown for a text without any known token, such as an empty one."""
+    if bool((np.asarray(tokens) == tokenizer.unk_token_id).all()):
+        raise NothingKnown(
+            f"the text {text[:40]!r} has no token that the model knows: {len(tokens)} tokens, none of them known. "
+            f"Known are, for example, {_examples(tokenizer)}. Give a text in the language and script of the model."
+        )
 
 
 def _examples(tokenizer: Any) -> str:

@@ -12,6 +12,7 @@ from underdog.evaluation.statistics import Estimate
 from underdog.inference.generation import Plan, write_batch
 from underdog.models import LanguageModel
 from underdog.nanofft.token_file import TokenFile
+from underdog.nanofft.tokens import check_known
 from underdog.pretraining.spec import PretrainingSpec
 from underdog.progress import Progress
 from underdog.runs import read_json, write_text
@@ -106,14 +107,17 @@ class Watcher:
 
 
 def prompt_tokens(lm: LanguageModel, prompt: str, spec: PretrainingSpec) -> list[int]:
-    """A prompt as tokens. Raises TaskError where the model has no room to write after it."""
-    tokens = [*lm.start_tokens(), *lm.encode([prompt])[0]]
+    """A prompt as tokens. Raises TaskError where the model has no room to write after it, NothingKnown where it knows none."""
+    encoded = lm.encode([prompt])[0]
+    tokens = [*lm.start_tokens(), *encoded]
     room = min(lm.max_length, spec.model.context)
     if not 0 < len(tokens) < room:
         raise TaskError(
             f"the prompt {prompt[:40]!r} of `sampling` has {len(tokens)} tokens, and the model's context is {room}. "
             f"Allowed: 1 to {room - 1}. Change the prompt, or choose a longer context."
         )
+    if encoded:
+        check_known(prompt, encoded, lm.tokenizer)
     return tokens
 
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from underdog.errors import CorpusUnusable, NothingKnown, TextTooShort, TokensDamaged
 from underdog.nanofft.corpus import PARTS, Split, cleaned, find_folder, find_texts, split_files
-from underdog.nanofft.prepare import Corpus, CorpusSpec, prepare
+from underdog.nanofft.prepare import Corpus, CorpusSpec, prepare, tokenizer_fingerprint
 from underdog.nanofft.token_file import open_tokens, write_tokens
 from underdog.nanofft.tokens import encoder, normalised, train_tokenizer
 from underdog.progress import Silent
@@ -209,3 +209,10 @@ def test_shakespeare_as_tokens_of_two_characters(data: Path, tmp_path: Path) -> 
     assert sum(part.unknown for part in report.parts.values()) == 0
     text = corpus.tokenizer.decode(corpus.test.tokens[:200])
     assert re.fullmatch(r"[ -@\[-~]+", text), text
+
+
+def test_how_a_tokenizer_was_called_last_makes_no_other_corpus() -> None:
+    cutter = tiny.tokenizer()
+    before = tokenizer_fingerprint(cutter)
+    cutter(["a", "a longer text"], padding=True, truncation=True, max_length=3)
+    assert tokenizer_fingerprint(cutter) == before != tokenizer_fingerprint(tiny.tokenizer(300))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import tiny
-from underdog.errors import NothingKnown, UnderdogError
+from underdog.errors import CorpusUnusable, NothingKnown, UnderdogError
 from underdog.nanofft.tokens import PRINTABLE, encoder, is_pairs, normalised, tokenizer_of, train_tokenizer
 
 TEXTS = ("The cat sat on the mat; the cat sat.", "A mat is a mat is a mat.")
@@ -86,6 +86,6 @@ def test_a_text_without_any_known_token_is_refused(text):
 
 
 def test_a_vocabulary_without_room_for_the_characters_is_refused():
-    with pytest.raises(ValueError, match=r"a vocabulary of 50 has no room for the 69 characters .* Allowed: 72 or more"):
+    with pytest.raises(CorpusUnusable, match=r"a vocabulary of 50 has no room for the 69 characters .* Allowed: 72 or more"):
         train_tokenizer(TEXTS, 50)
     assert len(train_tokenizer(TEXTS, 72)) == 72

@@ -1,5 +1,6 @@
 """One LLM, small models that come and go: what runs goes on, what is broken is named, and the LLM stays as it is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import tiny
 from underdog.errors import NothingKnown, PromptTooLong, SmallModelDamaged, SmallModelRefused, TokenizersDiffer, UnknownName
 from underdog.inference.generation import Plan, write_batch
 from underdog.models import LanguageModel
+from underdog.nanofft.tokens import train_tokenizer
 from underdog.systems.replaceable import saved
 from underdog.systems.replaceable.kinds import Residual
 from underdog.systems.replaceable.saved import Llm
@@ -143,8 +145,19 @@ def test_a_prompt_longer_than_the_positions_is_refused_with_numbers_and_a_long_t
     beginning = llm.tokenizer.decode(llm.encode([prompt])[0][:30])
     (text,) = shared.write([beginning], [Plan(500)], ["small"])
     assert len(text.tokens) == 40 - len(llm.encode([beginning])[0]) + 1 and text.finish == "length"
-    with pytest.raises(NothingKnown, match="prompt 0 has no token"):
+    with pytest.raises(NothingKnown, match="the text '' has no token that the model knows"):
         shared.write([""], [PLAN], [None])
+
+
+def test_a_prompt_without_any_known_token_is_refused():
+    cutter = train_tokenizer(["the old man and the sea"], 90)
+    llm = replace(pairs.nanofft(), tokenizer=cutter)
+    shared = Shared(llm)
+    for act in (shared.write, shared.stream):
+        with pytest.raises(
+            NothingKnown, match=r"the text '你好世界' has no token that the model knows: 4 tokens, .* language and script"
+        ):
+            act(["the old 你", "你好世界"], [PLAN] * 2, [None, None])
 
 
 def test_models_with_other_vocabularies_are_not_joined(llm: LanguageModel, tmp_path: Path):

@@ -9,6 +9,7 @@ from underdog.errors import unknown
 from underdog.inference.answerer import ANSWERING_TOKENS, Precision
 from underdog.inference.generation import WRITING, Plan, Written
 from underdog.models import LanguageModel
+from underdog.nanofft.tokens import check_known
 from underdog.systems.replaceable import decoding, fingerprints, saved
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.saved import About, Llm
@@ -123,8 +124,11 @@ class Shared:
         return [None if name is None else self._of(name).small for name in names]
 
     def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        start = self.llm.start_tokens()
-        return [[*start, *tokens] for tokens in self.llm.encode(prompts)]
+        start, encoded = self.llm.start_tokens(), self.llm.encode(prompts)
+        for prompt, tokens in zip(prompts, encoded, strict=True):
+            if prompt or not start:  # after its start token a model can write of its own accord
+                check_known(prompt, tokens, self.llm.tokenizer)
+        return [[*start, *tokens] for tokens in encoded]
 
 
 def _pieces(llm: LanguageModel, tokens: Iterator[tuple[int, int]], rows: int) -> Iterator[Piece]:
