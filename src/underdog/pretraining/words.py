@@ -53,8 +53,15 @@ def _corpus(report: CorpusReport) -> str:
     )
     return (
         f"Texts: {report.folder}: {parts}; {report.characters_per_token:.2f} characters a token, "
-        f"{report.vocabulary:,} tokens known."
+        f"{report.vocabulary:,} tokens known.{_removed(report)}"
     )
+
+
+def _removed(report: CorpusReport) -> str:
+    """What cleaning found, step by step."""
+    found = ", ".join(f"{step} {count:,}" for step, count in report.removed.items() if count)
+    kept = f"{report.characters_kept:,} of {report.characters_read:,} characters are left"
+    return f"\nCleaning found: {found}; {kept}." if found else ""
 
 
 def _speed(speed: Speed) -> str:

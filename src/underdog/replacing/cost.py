@@ -39,6 +39,17 @@ PROMPT, NEW = 64, 64
 ALONE = "llm"
 
 
+class Endless(LanguageModel):
+    """A model that ends no text by itself, so that all write the same number of tokens: one that answers in three words would
+    else be measured by what its prompt takes to read."""
+
+    __slots__ = ()
+
+    @property
+    def ends(self) -> frozenset[int]:
+        return frozenset()
+
+
 class TrainingCost(Config):
     """Peak memory of a fresh process that trains."""
 
@@ -128,13 +139,14 @@ class _Text:
 
 
 def _writing(bench: Bench, ways: Sequence[Sequence[Any]]) -> dict[str, WritingCost]:
+    bench.llm = _endless(bench.llm)
     writers: dict[str, Callable[[_Text], list[Written]]] = {ALONE: _plain(bench.llm, bench)}
     for name, _, folder, _ in ways:
         way = bench.spec.way(name)
         if way.kind in ("lora", "full"):  # the LLM's own shape, and so its speed
             continue
         learner = learners.load(bench, way, Path(folder))
-        writers[name] = _paired(learner) if isinstance(learner, Pair) else _plain(learner, bench)
+        writers[name] = _paired(learner) if isinstance(learner, Pair) else _plain(_endless(learner), bench)
     rates: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in BATCHES} for name in writers}
     for batch in BATCHES:
         text = _text(bench, batch)
@@ -147,8 +159,12 @@ def _writing(bench: Bench, ways: Sequence[Sequence[Any]]) -> dict[str, WritingCo
     return {name: WritingCost(by_batch={batch: _spread(found) for batch, found in each.items()}) for name, each in rates.items()}
 
 
+def _endless(lm: LanguageModel) -> LanguageModel:
+    return Endless(lm.name, lm.model, lm.tokenizer)
+
+
 def _text(bench: Bench, batch: int) -> _Text:
-    """Prompts of training text, all of one length, so that nothing is padded; every row draws, and few end early."""
+    """Prompts of training text, all of one length, so that nothing is padded; every row draws, and none ends early."""
     longest = bench.context
     reads, writes = min(PROMPT, max(1, longest // 3)), min(NEW, max(1, longest // 3))
     tokens = [token for text in bench.subject.texts(bench.llm)[: BATCHES[-1]] for token in bench.llm.encode([text])[0]]

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from underdog import models
+from underdog import models, weights
 from underdog.errors import TaskError
 from underdog.evaluation.documents import check_measurable
 from underdog.inference.memory import prepare_process
@@ -13,7 +13,7 @@ from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.replacing.spec import ReplaceSpec
 from underdog.replacing.subjects import OwnText, Subject, TaskSubject, TextSubject, unknown_of
-from underdog.replacing.texts import open_text
+from underdog.replacing.texts import check_unseen, open_text
 from underdog.replacing.ways import NanoFFT
 from underdog.runs import Run, fingerprint
 from underdog.settings import Settings
@@ -47,6 +47,7 @@ class Bench:
             return None
         corpus = open_text(self.spec.own, self.llm.tokenizer, self.settings, self.progress)
         check_measurable(corpus.test)
+        check_unseen("own", corpus, ["test"], weights.resolve(self.spec.llm, self.settings).folder)
         limit, precision = self.spec.evaluating.own_tokens, self.spec.training.precision
         return OwnText(corpus.test, limit, self.context, precision, unknown_of(self.llm))
 
@@ -85,4 +86,6 @@ def _subject(spec: ReplaceSpec, llm: LanguageModel, context: int, run: Run, sett
         task = Task.load(Path(spec.task), settings)
         return TaskSubject(spec, task, split(task, run.record_opening))
     assert spec.text is not None
-    return TextSubject(spec, open_text(spec.text, llm.tokenizer, settings, progress), context, llm, run.record_opening)
+    corpus = open_text(spec.text, llm.tokenizer, settings, progress)
+    check_unseen("text", corpus, ["valid", "test"], weights.resolve(spec.llm, settings).folder)
+    return TextSubject(spec, corpus, context, llm, run.record_opening)

@@ -47,7 +47,8 @@ class Recording(Config):
     passes: PositiveInt = 2
     """Times that it reads the text, each time cut elsewhere."""
     gigabytes: PositiveFloat = 4.0
-    """Most room on the disk, for all recordings together; they are removed when everything is trained."""
+    """Most room on the disk for one recording; those of drawn predictions and of hidden states lie side by side. All are removed
+    when everything is trained."""
 
 
 class ReplaceSpec(Config):

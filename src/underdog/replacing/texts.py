@@ -18,6 +18,8 @@ from underdog.settings import Settings
 from underdog.task.files import find_file, read_rows
 from underdog.weights import one_at_a_time
 
+PRETRAINED = "pretraining.json"
+"""Beside a model that `underdog pretrain` has made: what it was made of."""
 FEWEST = 3
 """Rows that can be split into three parts."""
 
@@ -86,3 +88,18 @@ def split_rows(documents: Sequence[tuple[str, str]], seed: int, held_out: float)
     drawn = sorted(documents, key=lambda one: hashlib.sha256(f"{seed}:{one[1]}".encode()).digest())
     share = min(max(1, round(held_out * len(drawn))), (len(drawn) - 1) // 2)  # train is never left without any
     return drawn[2 * share :], drawn[:share], drawn[share : 2 * share]
+
+
+def check_unseen(field: str, corpus: Corpus, parts: Sequence[str], llm: Path | None) -> None:
+    """Raises TaskError where an LLM that was trained here has learnt from what these parts hold out of the same folder."""
+    said = None if llm is None else read_json(llm.parent / PRETRAINED)
+    if said is None or Path(said["corpus"]["folder"]).name != Path(corpus.report.folder).name:
+        return
+    held_out = {name for part in parts for name in corpus.report.parts[part].documents}
+    if seen := sorted(held_out.intersection(said["corpus"]["parts"]["train"]["documents"])):
+        how = said["spec"]["corpus"]
+        raise TaskError(
+            f"{field}: {len(seen)} of the {len(held_out)} texts held out of {corpus.report.folder}, such as {seen[0]!r}, "
+            f"are among those that the LLM learnt from: figures on them would flatter it. Hold out the same ones as its training "
+            f"did, with `seed: {how['seed']}` and `held_out: {how['held_out']:g}`, or name another folder."
+        )

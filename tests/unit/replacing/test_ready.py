@@ -1,5 +1,6 @@
 """What a file asks for is what is built: sizes, ranks, tables, context; and what cannot be is told before anything is trained."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,28 @@ def test_held_out_text_that_is_too_short_is_told_before_anything_is_trained(tmp_
         (tmp_path / "texts" / f"tale-{number}.txt").write_text("ab" if number else "the old man " * 50)
     with pytest.raises(TextTooShort, match=r"valid part, .* Allowed: 20 or more. Give longer texts, or hold out a larger share."):
         replaces.bench(path)
+
+
+def test_text_that_the_llm_has_learnt_is_not_taken_for_held_out(tmp_path: Path):
+    """An LLM that `underdog pretrain` has made says which texts it learnt from."""
+    content = replaces.FILE.replace("llm: llm", "llm: made/model").replace("text: texts", "text: {folder: texts}\nown: own")
+    path = replaces.write(tmp_path, content)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "llm").rename(tmp_path / "made" / "model")
+    held_out = {"own": [], "texts": []}
+    here = replaces.bench(path)
+    held_out["own"], held_out["texts"] = list(here.own.file.names), list(here.subject.corpus.valid.names)  # type: ignore[union-attr]
+
+    def learnt(folder: str, documents: list[str]) -> None:
+        said = {"folder": folder, "parts": {"train": {"documents": documents}}}
+        told = {"corpus": said, "spec": {"corpus": {"seed": 3, "held_out": 0.1}}}
+        (tmp_path / "made" / "pretraining.json").write_text(json.dumps(told))
+
+    for folder, field in (("own", "own"), ("texts", "text")):
+        learnt(f"elsewhere/{folder}", held_out[folder])
+        with pytest.raises(
+            TaskError, match=rf"{field}: 1 of the \d texts .* `seed: 3` and `held_out: 0.1`, or name another folder."
+        ):
+            assert replaces.bench(path).own
+        learnt(f"elsewhere/{folder}", ["tale-of-others"])
+        assert replaces.bench(path).own
