@@ -1,6 +1,7 @@
 """Memory: the highest use of this process, telling a lack of it from other errors, and keeping what was freed."""
 
 import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,13 @@ def halving(parts: Iterable[list[int]], act: Callable[[list[int]], Result]) -> I
 
 
 def reset_peak() -> None:
-    """Start measuring anew where the system allows it; elsewhere the peak is that of the whole process."""
+    """Start measuring anew where the system allows it; elsewhere the peak is that of the whole process.
+
+    Memory that was freed and kept (`keep_freed_memory`) goes back to the system first: it is no need of what comes now.
+    """
+    gc.collect()
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -70,12 +77,19 @@ def keep_freed_memory() -> bool:
     third of the time of scoring choices on a CPU. Blocks of up to 32 MB, the most that glibc allows, are kept. To keep larger
     ones too would leave holes between them: training a 135M model then grew from 6 to 16 GB. Only glibc is told.
     """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
+    if (libc := _glibc()) is None:
         return False
     map_threshold, trim_threshold = (-3, 32 * 2**20), (-1, 2**31 - 1)
-    return bool(mallopt(*map_threshold)) and bool(mallopt(*trim_threshold))
+    return bool(libc.mallopt(*map_threshold)) and bool(libc.mallopt(*trim_threshold))
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is one that can be told how to handle memory."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def resident_bytes() -> int:
