@@ -14,7 +14,7 @@ from underdog.replacing.figures import Scores
 from underdog.replacing.ready import Bench, get_ready
 from underdog.replacing.registry import Registry
 from underdog.replacing.spec import ReplaceSpec
-from underdog.replacing.subjects import OwnText
+from underdog.replacing.subjects import OwnText, TextSubject
 from underdog.replacing.trials import Chosen, Trial, train_way
 from underdog.replacing.verdict import verdict_of
 from underdog.replacing.ways import Replaceable, Way
@@ -157,4 +157,11 @@ def _notes(bench: Bench, entries: Sequence[Entry]) -> tuple[str, ...]:
         if one.train.get("recorded"):
             times = one.train["recorded"]
             notes.append(f"{one.name} learnt from a recording: the LLM read the training text {times} time{'s' * (times > 1)}")
+        if left := one.train.get("left_out"):
+            notes.append(f"{one.name} did not learn from {left:,} training items that are longer than its models' positions")
+    if isinstance(bench.subject, TextSubject) and (part := bench.subject.corpus.report.parts["test"]).unknown:
+        notes.append(
+            f"{part.unknown:,} of the test part's {part.tokens:,} tokens stand for characters that the LLM's tokenizer does not "
+            "know: predicting them is easier than predicting the text"
+        )
     return (*notes, f"All ways read and were measured in windows of {bench.context} tokens.") if bench.spec.text else tuple(notes)

@@ -53,7 +53,8 @@ class Entry(Config):
     """What is lost there once the way is taken off: 0 where the LLM's own weights were not changed (LoRA's adapters can be
     taken off as long as they are kept apart), else the change itself."""
     train: dict[str, Any] = {}
-    """Steps, tokens, seconds of all seeds, and how often the LLM read the text for a recording."""
+    """Steps, tokens, seconds of all seeds, how often the LLM read the text for a recording, and how many training items were left
+    out because they do not fit into the models' positions."""
     training_cost: TrainingCost | None = None
     writing: WritingCost | None = None
 
@@ -148,7 +149,13 @@ class Figures:
             own=figures.estimate(self.own[name], self.confidence) if self.own else None,
             own_change=change,
             own_after_removal=lost,
-            train={"steps": facts["steps"], "tokens": tokens, "seconds": seconds, "recorded": facts["recorded"]},
+            train={
+                "steps": facts["steps"],
+                "tokens": tokens,
+                "seconds": seconds,
+                "recorded": facts["recorded"],
+                "left_out": facts.get("left_out", 0),
+            },
             training_cost=costs[name],
             # Fine-tuned or with its adapters folded in, it is the LLM's own shape.
             writing=writing.get(name, writing[ALONE] if role == "adapted" else None),

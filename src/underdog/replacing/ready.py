@@ -12,7 +12,7 @@ from underdog.inference.memory import prepare_process
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.replacing.spec import ReplaceSpec
-from underdog.replacing.subjects import OwnText, Subject, TaskSubject, TextSubject, unknown_of
+from underdog.replacing.subjects import OwnText, Subject, TaskSubject, TextSubject
 from underdog.replacing.texts import check_unseen, open_text
 from underdog.replacing.ways import NanoFFT
 from underdog.runs import Run, fingerprint
@@ -49,7 +49,7 @@ class Bench:
         check_measurable(corpus.test)
         check_unseen("own", corpus, ["test"], weights.resolve(self.spec.llm, self.settings).folder)
         limit, precision = self.spec.evaluating.own_tokens, self.spec.training.precision
-        return OwnText(corpus.test, limit, self.context, precision, unknown_of(self.llm))
+        return OwnText(corpus.test, limit, self.context, precision)
 
     def name(self, shape: Any) -> str:
         """A fingerprint of the LLM, what is learnt, and `shape`."""
@@ -88,4 +88,4 @@ def _subject(spec: ReplaceSpec, llm: LanguageModel, context: int, run: Run, sett
     assert spec.text is not None
     corpus = open_text(spec.text, llm.tokenizer, settings, progress)
     check_unseen("text", corpus, ["valid", "test"], weights.resolve(spec.llm, settings).folder)
-    return TextSubject(spec, corpus, context, llm, run.record_opening)
+    return TextSubject(spec, corpus, context, run.record_opening)

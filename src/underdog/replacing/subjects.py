@@ -70,6 +70,11 @@ class Subject(ABC):
     def lessons(self, learner: Learner) -> Lessons:
         """What is learnt from; an LLM beside a small model reads it anew each time."""
 
+    def left_out(self, lessons: Lessons) -> int:
+        """Items that are not learnt from, because they do not fit into the models' positions."""
+        del lessons
+        return 0
+
     @abstractmethod
     def score(self, learner: Learner, part: Part, progress: Progress, *, untrained: bool = False) -> Scores:
         """Measure. `untrained`: an LLM as it is, which may run on after its answer."""
@@ -85,12 +90,11 @@ class TextSubject(Subject):
     unit = "bits per character"
     less_is_better = True
 
-    def __init__(self, spec: ReplaceSpec, corpus: Corpus, context: int, llm: LanguageModel, record_opening: Any) -> None:
+    def __init__(self, spec: ReplaceSpec, corpus: Corpus, context: int, record_opening: Any) -> None:
         super().__init__(spec)
         for part in (corpus.valid, corpus.test):
             check_measurable(part)
         self.corpus, self.context = corpus, context
-        self._unknown = unknown_of(llm)
         self._record_opening, self._opened = record_opening, False
 
     @property
@@ -120,7 +124,7 @@ class TextSubject(Subject):
             raise ValueError("the test part is sealed: nothing is chosen on it. Call open_test with a reason first.")
         limits = self.spec.evaluating
         file, most = (self.corpus.valid, limits.valid_tokens) if part == "valid" else (self.corpus.test, limits.test_tokens)
-        return score_file(learner, file, most, self.context, self.precision, progress, unknown=self._unknown)
+        return score_file(learner, file, most, self.context, self.precision, progress)
 
     def open_test(self, reason: str) -> None:
         self._record_opening(reason)
@@ -169,6 +173,9 @@ class TaskSubject(Subject):
             )
         return LayoutLessons(fitting, lm.pad)
 
+    def left_out(self, lessons: Lessons) -> int:
+        return len(self._laid) - len(lessons)
+
     def score(self, learner: Learner, part: Part, progress: Progress, *, untrained: bool = False) -> Scores:
         if part == "test" and self._test is None:
             raise ValueError("the test part is sealed: nothing is chosen on it. Call open_test with a reason first.")
@@ -203,7 +210,6 @@ class OwnText:
     tokens: int
     context: int
     precision: Literal["bf16", "float32"]
-    unknown: int | None
 
     @property
     def identity(self) -> Any:
@@ -212,9 +218,7 @@ class OwnText:
     def score(self, learner: Learner, progress: Progress) -> Scores:
         """Bits per character there."""
         what = "the LLM's own domain"
-        return score_file(
-            learner, self.file, self.tokens, self.context, self.precision, progress, unknown=self.unknown, what=what
-        )
+        return score_file(learner, self.file, self.tokens, self.context, self.precision, progress, what=what)
 
 
 def score_file(
@@ -225,17 +229,10 @@ def score_file(
     precision: Literal["bf16", "float32"],
     progress: Progress,
     *,
-    unknown: int | None = None,
     what: str = "held-out text",
 ) -> Scores:
     """Predict the beginnings of a file's documents, about so many tokens in all."""
     predict = learner.predict if isinstance(learner, Pair) else predictor(learner, precision)
-    documents: Sequence[Document] = some_of(file, tokens, unknown)
+    documents: Sequence[Document] = some_of(file, tokens)
     found = score_documents(documents, predict, context=context, device=learner.device, progress=progress, what=what)
     return Scores.of_text(found)
-
-
-def unknown_of(lm: LanguageModel) -> int | None:
-    """The token for text that the tokenizer does not know, where it is one of its own."""
-    token = lm.tokenizer.unk_token_id
-    return None if token == lm.end else token

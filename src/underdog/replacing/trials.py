@@ -33,7 +33,7 @@ class Trial:
     valid: float
     """Its figure on validation."""
     facts: dict[str, Any]
-    """trainable, in_memory, steps, tokens, seconds, peak_bytes, final_loss, recorded, rank, notes"""
+    """trainable, in_memory, steps, tokens, seconds, peak_bytes, final_loss, recorded, rank, notes, left_out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,7 @@ def _train(bench: Bench, way: Way, plan: StepPlan, name: str, folder: Path) -> d
     facts = sizes | {
         "steps": record.steps, "tokens": record.tokens, "seconds": record.seconds, "peak_bytes": record.peak_bytes,
         "final_loss": record.losses[-1], "recorded": recorded, "rank": learners.rank(learner), "notes": record.notes,
+        "left_out": bench.subject.left_out(lessons),
     }  # fmt: skip
     scores = bench.subject.score(learner, "valid", _Named(bench.progress, f"{what}, validation"))
     said = {"name": bench.spec.name, "way": way.known_as, "on": bench.spec.on, "valid": scores.mean,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import replaces
+from flow import planted
 from underdog.errors import ModelUnavailable, TaskError, TextTooShort
 from underdog.nanofft.configuration import small
 from underdog.nanofft.modeling import parameter_count
@@ -173,3 +174,16 @@ def test_text_that_the_llm_has_learnt_is_not_taken_for_held_out(tmp_path: Path):
             assert replaces.bench(path).own
         learnt(f"elsewhere/{folder}", ["tale-of-others"])
         assert replaces.bench(path).own
+
+
+def test_items_that_do_not_fit_are_counted(tmp_path: Path):
+    rows = planted.label_rows(40)
+    for row in rows[::2]:
+        row["text"] += " was" * 300
+    planted.write_task(tmp_path, rows)
+    content = replaces.FILE.replace("text: texts", "task: task.yaml").replace(", context: 32", "")
+    bench = replaces.bench(replaces.write(tmp_path, content))
+    lessons = bench.subject.lessons(bench.llm)
+    left, items = bench.subject.left_out(lessons), bench.subject.splits.train  # type: ignore[attr-defined]
+    assert left == sum(" was was was" in item.question.prompt for item in items) > 0
+    assert len(lessons) == len(items) - left

@@ -153,7 +153,7 @@ def _write(path: Path, values: np.ndarray) -> None:
     if values.dtype == np.float16 and not np.isfinite(values).all():
         raise RecordingDamaged(
             f"{path}: this LLM has hidden states beyond {np.finfo(np.float16).max:.0f}, which 16 bits do not hold. "
-            "Train without a recording."
+            "Train without a recording (in a replace file, `recording: {when: never}`)."
         )
     with runs.whole_file(path) as file:
         np.lib.format.write_array(file, values, allow_pickle=False)
