@@ -10,7 +10,8 @@ from underdog.errors import SpendingCapReached, TaskError, TeacherUnavailable
 from underdog.evaluation.metrics import metric
 from underdog.search.curves import agreement, cascaded, curve
 from underdog.search.fitting import calibrated, vote_weights
-from underdog.search.members import BenchParts, member_plan
+from underdog.search.member_plans import member_plan
+from underdog.search.members import BenchParts
 from underdog.search.references import ASKED_ITEMS
 from underdog.search.schedule import Search
 from underdog.search.stacks import stack_notes, stack_plan
