@@ -149,7 +149,9 @@ def test_a_description_that_is_none_is_named(folder: Path, untied_lm: LanguageMo
         saved.load(folder, untied_lm, known)
 
 
-@pytest.mark.parametrize(("field", "value"), [("checksums", []), ("parameters", "many"), ("trained", 3), ("llm", "x"), ("kind", None)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("checksums", []), ("parameters", "many"), ("trained", 3), ("llm", "x"), ("kind", None)]
+)
 def test_a_field_that_is_not_what_was_written_is_named(folder: Path, field: str, value: object):
     said = json.loads((folder / saved.ABOUT).read_text())
     (folder / saved.ABOUT).write_text(json.dumps(said | {field: value}))
