@@ -281,6 +281,7 @@ def stack_of(folder: Path, base: Path) -> Path:
     kept = {
         "name": "three steps", "seed": 0, "chain": chain, "lists_choices": True, "share_prompt": False, "shorten": True,
         "scoring": "sum", "precision": "float32", "steps": [{"base": str(base), "adapter": str(number)} for number in range(3)],
+        "data": "none", "stack": {}, "task": None, "notes": [],
     }  # fmt: skip
     write_json(folder / "stack.json", kept)
     return folder
