@@ -15,9 +15,11 @@ from underdog.search.judge import judge
 from underdog.search.references import prepare, refuse_unknown_models
 from underdog.search.schedule import search
 from underdog.search.stacks import check_stacks
+from underdog.search.trials import scoring_of
 from underdog.search.verdict import Verdict
 from underdog.search.workbench import Workbench
 from underdog.settings import Settings
+from underdog.task.question_format import QuestionFormat
 from underdog.task.task import Task
 
 
@@ -38,6 +40,7 @@ def find_smallest(
         refuse_unknown_models(bench)
         refuse_other_tokenizers(bench)
         check_stacks(bench)
+        QuestionFormat.of(task, scoring_of(bench)).keep(folder.folder)
         reference, *others = [prepare(bench, name) for name in task.spec.references]
         found = search(bench, reference)
         systems = assemble(bench, found)

@@ -15,13 +15,13 @@ from underdog.answering import Answerer
 from underdog.errors import HarnessRefused, nearest, unknown
 from underdog.harness.asked_answerer import AskedAnswerer
 from underdog.harness.asked_model import AskedModel
-from underdog.harness.opening import opened
 from underdog.harness.requests import LikelihoodRequest, Respondent, TextRequest
 from underdog.harness.tokens import Tokens
 from underdog.inference.answerer import ModelAnswerer, Precision
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
+from underdog.systems.opening import opened
 
 Result = TypeVar("Result")
 

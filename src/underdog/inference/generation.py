@@ -4,7 +4,7 @@ What a row writes does not depend on the rows beside it: padding is seen by nobo
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -99,15 +99,26 @@ def write_batch(
 
 
 def stream_batch(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan], begin: Begin | None = None
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    plans: Sequence[Plan],
+    begin: Begin | None = None,
+    given_up: Collection[int] = (),
 ) -> Iterator[list[tuple[int, int]]]:
-    """`write_batch`, token by token: after each step (row, token) of every row that got one."""
-    return _steps(lm, prompts, [_Row(lm, plan) for plan in plans], begin)
+    """`write_batch`, token by token: after each step (row, token) of every row that got one.
+
+    Rows that the caller puts into `given_up` on the way leave the batch with the next step, whatever they still had to write.
+    """
+    return _steps(lm, prompts, [_Row(lm, plan) for plan in plans], begin, given_up)
 
 
 @torch.no_grad()
 def _steps(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], rows: Sequence["_Row"], begin: Begin | None
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence["_Row"],
+    begin: Begin | None,
+    given_up: Collection[int] = (),
 ) -> Iterator[list[tuple[int, int]]]:
     longest = max(map(len, prompts))
     skipped = torch.tensor([longest - len(prompt) for prompt in prompts], device=lm.device)
@@ -117,7 +128,8 @@ def _steps(
     while True:
         drawn = _draw(steps.read(tokens).float(), [rows[index] for index in active])
         lengths = [len(rows[index].tokens) for index in active]
-        on = [place for place, (index, token) in enumerate(zip(active, drawn, strict=True)) if rows[index].take(token)]
+        going = [rows[index].take(token) and index not in given_up for index, token in zip(active, drawn, strict=True)]
+        on = [place for place, goes_on in enumerate(going) if goes_on]
         grown = zip(active, drawn, lengths, strict=True)
         yield [(index, token) for index, token, before in grown if len(rows[index].tokens) > before]
         if not on:

@@ -7,7 +7,7 @@ from underdog.answering import Answerer
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
-from underdog.systems.stack import build
+from underdog.systems.stack import loading
 from underdog.systems.together import parts
 
 
@@ -20,6 +20,6 @@ def opened(name: str, settings: Settings, progress: Progress, *, device: str | N
     folder = Path(name).expanduser()
     if (folder / parts.FILE).is_file():
         return parts.open_system(folder, settings, progress)
-    if (folder / build.FILE).is_file():
-        return build.load_stack(folder, settings, progress=progress)
+    if (folder / loading.FILE).is_file():
+        return loading.load_stack(folder, settings, progress=progress)
     return models.load(name, settings, progress, device=device)
