@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from underdog import cli_knowledge, cli_pretrain, cli_replace, cli_stack
+from underdog import cli_knowledge, cli_pretrain, cli_replace, cli_serve, cli_stack
 from underdog.errors import UnderdogError
 from underdog.settings import Settings
 
@@ -232,6 +232,7 @@ def show(
 
 
 app.command(short_help="Teach a language model a folder of texts.")(cli_pretrain.pretrain)
+app.command(short_help="Serve a model or system over HTTP.")(cli_serve.serve)
 
 
 def _harness(

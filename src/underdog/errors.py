@@ -140,6 +140,23 @@ class HarnessRefused(UnderdogError, ValueError):
     """lm-evaluation-harness asks for what a model or system cannot give, or a task of it cannot be run."""
 
 
+class ServeMissing(UnderdogError, ImportError):
+    """What `underdog serve` stands on is not installed."""
+
+
+class CannotListen(UnderdogError, OSError):
+    """The address at which to serve cannot be had."""
+
+
+class RequestRefused(UnderdogError, ValueError):
+    """A request to the server that cannot be met as it is."""
+
+    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None) -> None:
+        """HTTP `status`; `code` and `param` (the field that is wrong) as OpenAI's errors have them."""
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
 class SealedTestSet(UnderdogError, PermissionError):
     """The test split was read before it was opened."""
 

@@ -16,6 +16,7 @@ OPTIONS = {
     "find": {"--run", "--json", "--dry-run"},
     "evaluate": {"--shots", "--scoring", "--test", "--run", "--json", "--dry-run"},
     "show": {"--json"},
+    "serve": {"--host", "--port", "--registry", "--task", "--key-from"},
 }
 ARGUMENTS = {
     "demo": [],
@@ -24,6 +25,7 @@ ARGUMENTS = {
     "find": ["task_file"],
     "evaluate": ["model", "task_file"],
     "show": ["run"],
+    "serve": ["what"],
 }
 
 

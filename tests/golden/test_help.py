@@ -28,6 +28,7 @@ COMMANDS = (
     "evaluate",
     "show",
     "pretrain",
+    "serve",
     "knowledge",
     "replace",
     "stack",

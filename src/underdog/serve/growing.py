@@ -1,0 +1,45 @@
+"""A text as it grows by tokens: what of it may be shown, and where it stops."""
+
+from collections.abc import Sequence
+from typing import Any
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer writes for the first bytes of a character whose last ones are still to come."""
+
+
+class Growing:
+    """One text. What it has shown is never taken back: unfinished characters and what may become a stop text wait."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self.tokens: list[int] = []
+        self.stopped = False
+        """Whether a stop text has come; it and all behind it are no part of the text."""
+        self._text, self._shown = "", 0
+
+    def add(self, token: int) -> str:
+        """Take a token in; return what may be shown now and was not before."""
+        self.tokens.append(token)
+        text = self._tokenizer.decode(self.tokens, skip_special_tokens=True)
+        places = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+        if places:
+            self.stopped, self._text = True, text[: min(places)]
+            return self.rest()
+        self._text = text
+        return self._show(self._sure())
+
+    def rest(self) -> str:
+        """What is left to show when the text has ended."""
+        return self._show(len(self._text))
+
+    def _sure(self) -> int:
+        """Signs from the beginning that stay what they are, and before any stop text."""
+        text = self._text.rstrip(UNFINISHED)
+        held = max(
+            (len(stop) - cut for stop in self._stop for cut in range(1, len(stop)) if text.endswith(stop[:-cut])), default=0
+        )
+        return len(text) - held
+
+    def _show(self, until: int) -> str:
+        shown, self._shown = self._text[self._shown : until], max(self._shown, until)
+        return shown
