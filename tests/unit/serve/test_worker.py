@@ -116,10 +116,10 @@ def test_a_batch_beyond_the_memory_is_written_in_halves_and_one_text_beyond_it_i
     class Small(LanguageModel):
         """A model with memory for two short texts."""
 
-        def hidden(self, tokens: Any, *others: Any) -> Any:
+        def hidden(self, tokens: Any, *others: Any, **named: Any) -> Any:
             if tokens.shape[0] > 2 or tokens.shape[1] > 60:
                 raise RuntimeError("CUDA out of memory")
-            return super().hidden(tokens, *others)
+            return super().hidden(tokens, *others, **named)
 
     lm = Small(served.lm.name, served.lm.model, served.lm.tokenizer)
     worker = Worker(One("m", single(lm, None), None))
