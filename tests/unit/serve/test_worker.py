@@ -60,6 +60,17 @@ def plan(number: int = 0, **fields: Any) -> Plan:
     return Plan(**({"max_tokens": 12, "temperature": 1.0, "seed": f"3:{number}"} | fields))
 
 
+def write_all(worker: Worker, clients: Sequence[Told]) -> None:
+    """Have a worker find all these texts waiting when it starts, and stop it when they are written."""
+    for client in clients:
+        worker.write(client.texts)
+    worker.start()
+    try:
+        until(lambda: all(client.is_over for client in clients))
+    finally:
+        worker.stop()
+
+
 def test_what_waits_is_written_in_one_batch_that_mixes_small_models(served: SmallModels, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     original = batch.stream_batch
@@ -72,13 +83,7 @@ def test_what_waits_is_written_in_one_batch_that_mixes_small_models(served: Smal
     names = ["residual", "llm", "informed", "follower"]
     clients = [Told(name, tiny.TEXTS[number : number + 2], [plan(0), plan(1)]) for number, name in enumerate(names)]
     worker = Worker(served, rows=8)
-    for client in clients:
-        worker.write(client.texts)
-    worker.start()
-    try:
-        until(lambda: all(client.is_over for client in clients))
-    finally:
-        worker.stop()
+    write_all(worker, clients)
     assert sizes == [8]
     for number, (name, client) in enumerate(zip(names, clients, strict=True)):
         row = None if name == "llm" else name
@@ -124,13 +129,7 @@ def test_a_batch_beyond_the_memory_is_written_in_halves_and_one_text_beyond_it_i
     lm = Small(served.lm.name, served.lm.model, served.lm.tokenizer)
     worker = Worker(One("m", single(lm, None), None))
     clients = [Told("m", [text], [plan()]) for text in tiny.TEXTS[:3]] + [Told("m", [" ".join(tiny.TEXTS * 2)], [plan()])]
-    for client in clients:
-        worker.write(client.texts)
-    worker.start()
-    try:
-        until(lambda: all(client.is_over for client in clients))
-    finally:
-        worker.stop()
+    write_all(worker, clients)
     written = served.shared.write(tiny.TEXTS[:3], [plan()] * 3, [None] * 3)
     assert [client.said[0].strip() for client in clients[:3]] == [one.text for one in written]
     assert isinstance(clients[3].error, OutOfMemory)
