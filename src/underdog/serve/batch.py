@@ -6,9 +6,9 @@ from typing import Literal
 
 from underdog.errors import OutOfMemory, UnderdogError
 from underdog.inference.generation import Plan, stream_batch
+from underdog.inference.growing import Growing
 from underdog.inference.memory import is_out_of_memory
 from underdog.models import LanguageModel
-from underdog.serve.growing import Growing
 from underdog.systems.replaceable.decoding import beginning, fitting
 from underdog.systems.replaceable.small import Small
 
@@ -98,15 +98,15 @@ class Batch:
         return len(self._going)
 
     def step(self) -> "list[Batch]":
-        """Write on. Returns what is left to do: this batch, its halves where it was too big for the memory, or nothing."""
+        """Write on. Returns what is left to do: this batch, its halves where it failed at once, or nothing."""
         self._leave()
         try:
             drawn = dict(next(self._steps, [])) if self._going else {}
+            self._is_fresh = False
+            for place in sorted(self._going):
+                self._grow(place, drawn.get(place))
         except Exception as error:
             return self._failed(error)
-        self._is_fresh = False
-        for place in sorted(self._going):
-            self._grow(place, drawn.get(place))
         return [self] if self._going else []
 
     def fail(self, error: Exception) -> None:
@@ -141,14 +141,12 @@ class Batch:
             row.request.tell(Ended(row.number, "stop" if ended else "length", len(row.text.tokens)))
 
     def _failed(self, error: Exception) -> "list[Batch]":
-        """What does not fit into memory is written in halves, as long as nothing of it was shown; all else ends."""
-        if not is_out_of_memory(error):
-            self.fail(error)
-            return []
+        """As long as nothing of it was shown, it is written in halves: what does not fit into memory may fit so, and a row that
+        is at fault fails alone in the end."""
         if self._is_fresh and len(self._rows) > 1:
             half = len(self._rows) // 2
             return [Batch(self._lm, self._rows[:half]), Batch(self._lm, self._rows[half:])]
-        self.fail(_too_big(error))
+        self.fail(_too_big(error) if is_out_of_memory(error) else error)
         return []
 
 

@@ -1,5 +1,6 @@
 """One LLM, small models that come and go: what runs goes on, what is broken is named, and the LLM stays as it is."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def test_streamed_pieces_add_up_to_the_texts(shared: Shared):
     texts = ["".join(piece.text for piece in pieces if piece.row == row) for row in range(4)]
     assert [text.strip() for text in texts] == [written.text for written in shared.write(prompts, plans, names)]
     assert len(pieces) > 40
+
+
+def test_a_stream_shows_no_more_than_the_text_before_its_stop_text(shared: Shared):
+    prompts, names = [tiny.TEXTS[0]] * 2, ["residual", "residual"]
+    whole = shared.write(prompts[:1], [Plan(40)], names[:1])[0].text
+    place = re.search(r"(?<=..)[ -~]{4}", whole).start()  # pyright: ignore[reportOptionalMemberAccess]
+    for length in (1, 2, 4):
+        stop = whole[place : place + length]
+        plans = [Plan(40, stop=(stop,)), Plan(40, stop=(f"{stop}\0",))]
+        pieces = list(shared.stream(prompts, plans, names))
+        cut, going = ("".join(piece.text for piece in pieces if piece.row == row).strip() for row in (0, 1))
+        assert cut == shared.write(prompts, plans, names)[0].text == whole[: whole.index(stop)].strip()
+        assert going == whole, "what only looks like the beginning of a stop text is shown in the end"
 
 
 def test_verify_proves_that_the_llm_is_as_it_was_and_tells_when_it_is_not(shared: Shared, folders: dict[str, Path]):

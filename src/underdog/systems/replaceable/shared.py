@@ -8,6 +8,7 @@ from time import perf_counter
 from underdog.errors import unknown
 from underdog.inference.answerer import ANSWERING_TOKENS, Precision
 from underdog.inference.generation import WRITING, Plan, Written
+from underdog.inference.growing import Growing
 from underdog.models import LanguageModel
 from underdog.nanofft.tokens import check_known
 from underdog.systems.replaceable import decoding, fingerprints, saved
@@ -97,7 +98,7 @@ class Shared:
         """
         found = decoding.write(
             self.llm,
-            self._encoded(prompts),
+            encoded(self.llm, prompts),
             plans,
             self._smalls(names),
             tokens_per_batch=self._tokens_per_batch,
@@ -107,9 +108,10 @@ class Shared:
         return [written[row] for row in range(len(prompts))]
 
     def stream(self, prompts: Sequence[str], plans: Sequence[Plan], names: Sequence[str | None]) -> Iterator[Piece]:
-        """`write` in one batch, piece by piece; the pieces of a row add up to its text. Refuses before the first piece."""
-        tokens = decoding.stream(self.llm, self._encoded(prompts), plans, self._smalls(names), precision=self._precision)
-        return _pieces(self.llm, tokens, len(prompts))
+        """`write` in one batch, piece by piece; the pieces of a row add up to its text, with the white space around it. Refuses
+        before the first piece."""
+        tokens = decoding.stream(self.llm, encoded(self.llm, prompts), plans, self._smalls(names), precision=self._precision)
+        return _pieces(self.llm, tokens, plans)
 
     def verify(self) -> Verified:
         """Hash the LLM's weights once more."""
@@ -123,25 +125,22 @@ class Shared:
     def _smalls(self, names: Sequence[str | None]) -> list[Small | None]:
         return [None if name is None else self._of(name).small for name in names]
 
-    def _encoded(self, prompts: Sequence[str]) -> list[list[int]]:
-        start, encoded = self.llm.start_tokens(), self.llm.encode(prompts)
-        for prompt, tokens in zip(prompts, encoded, strict=True):
-            if prompt or not start:  # after its start token a model can write of its own accord
-                check_known(prompt, tokens, self.llm.tokenizer)
-        return [[*start, *tokens] for tokens in encoded]
+
+def encoded(llm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
+    """Prompts in tokens, as they are continued. Raises NothingKnown for one of which the LLM knows no token."""
+    start, found = llm.start_tokens(), llm.encode(prompts)
+    for prompt, tokens in zip(prompts, found, strict=True):
+        if prompt or not start:  # after its start token a model can write of its own accord
+            check_known(prompt, tokens, llm.tokenizer)
+    return [[*start, *tokens] for tokens in found]
 
 
-def _pieces(llm: LanguageModel, tokens: Iterator[tuple[int, int]], rows: int) -> Iterator[Piece]:
-    """Text as it grows. Characters of several tokens wait until they are whole, or the text ends."""
-    written: list[list[int]] = [[] for _ in range(rows)]
-    shown = [""] * rows
+def _pieces(llm: LanguageModel, tokens: Iterator[tuple[int, int]], plans: Sequence[Plan]) -> Iterator[Piece]:
+    """Text as it grows. Unfinished characters, and what may become a stop text, wait until they are known, or the text ends."""
+    texts = [Growing(llm.tokenizer, plan.stop) for plan in plans]
     for row, token in tokens:
-        written[row].append(token)
-        text = llm.tokenizer.decode(written[row], skip_special_tokens=True)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(shown[row]):
-            yield Piece(row, text[len(shown[row]) :])
-            shown[row] = text
-    for row, before in enumerate(shown):
-        rest = llm.tokenizer.decode(written[row], skip_special_tokens=True)[len(before) :]
-        if rest:
-            yield Piece(row, rest)
+        if piece := texts[row].add(token):
+            yield Piece(row, piece)
+    for row, text in enumerate(texts):
+        if piece := text.rest():
+            yield Piece(row, piece)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from underdog.serve.growing import Growing
+from underdog.inference.growing import Growing
 
 CUTTER = tiny.tokenizer()
 

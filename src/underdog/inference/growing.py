@@ -35,10 +35,11 @@ class Growing:
     def _sure(self) -> int:
         """Signs from the beginning that stay what they are, and before any stop text."""
         text = self._text.rstrip(UNFINISHED)
-        held = max(
-            (len(stop) - cut for stop in self._stop for cut in range(1, len(stop)) if text.endswith(stop[:-cut])), default=0
+        held = (
+            next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
+            for stop in self._stop
         )
-        return len(text) - held
+        return len(text) - max(held, default=0)
 
     def _show(self, until: int) -> str:
         shown, self._shown = self._text[self._shown : until], max(self._shown, until)
