@@ -20,6 +20,8 @@ from underdog.models import LanguageModel
 
 WRITING = 4
 """Times as many tokens in a batch that writes as in one that answers: only its newest ones go through the model at once."""
+COLDEST = 1e-30
+"""Lowest temperature by which logits are divided: below, the quotients leave float32. All of it goes to the likeliest token."""
 NUCLEUS = 512
 """So many of the likeliest tokens are sorted; only where a draw may fall outside of them are all of them sorted."""
 
@@ -224,7 +226,7 @@ def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[int]:
     chancy = [index for index, row in enumerate(rows) if row.plan.temperature > 0]
     if chancy:
         plans = [rows[index].plan for index in chancy]
-        heat = torch.tensor([plan.temperature for plan in plans], device=logits.device)
+        heat = torch.tensor([plan.temperature for plan in plans], device=logits.device).clamp(min=COLDEST)
         top_p = torch.tensor([plan.top_p for plan in plans], device=logits.device)
         chance = torch.tensor([rows[index].chance.random() for index in chancy], device=logits.device)
         probabilities = (logits[chancy] / heat[:, None]).softmax(-1)
@@ -258,4 +260,5 @@ def _nucleus(values: Tensor, tokens: Tensor, top_p: Tensor, chance: Tensor) -> T
     allowed = (sums - values) < top_p[:, None]
     mass = torch.where(top_p >= 1, 1.0, torch.where(allowed, sums, 0).amax(-1))
     place = torch.searchsorted(sums, (chance * mass)[:, None], right=True)[:, 0]
-    return tokens.gather(-1, place.minimum(allowed.sum(-1) - 1)[:, None])[:, 0]
+    last = (allowed.sum(-1) - 1).clamp(min=0)  # a top_p too small for float32 allows none, and the likeliest is meant
+    return tokens.gather(-1, place.minimum(last)[:, None])[:, 0]

@@ -38,23 +38,26 @@ class Waiting:
         self._is_closed = False
 
     def __len__(self) -> int:
-        return len(self._texts) + len(self._questions)
+        """Requests whose clients have not gone."""
+        with self._condition:
+            self._forget_those_gone()
+            return len(self._texts) + len(self._questions)
 
     def put(self, request: Texts | Questions) -> None:
         """Raises RequestRefused where all places are taken, or no more is begun."""
         with self._condition:
             self._check_open()
             if len(self) >= self._places:
-                raise RequestRefused(
-                    f"the server is busy: {self._places} requests wait already. Ask again in a moment.", status=503, code="busy"
-                )
+                raise self._busy("requests")
             self._texts.append(request) if isinstance(request, Texts) else self._questions.append(request)
             self._condition.notify()
 
     def change(self, work: Callable[[], Any]) -> "Future[Any]":
-        """Changes wait apart from requests, and always have a place."""
+        """Changes wait apart from requests, in as many places. Raises RequestRefused as `put` does."""
         with self._condition:
             self._check_open()
+            if len(self._changes) >= self._places:
+                raise self._busy("changes")
             self._changes.append((work, future := Future()))
             self._condition.notify()
         return future
@@ -73,19 +76,19 @@ class Waiting:
         return found
 
     def texts(self, rows: int) -> list[Texts]:
-        """Requests in order, as many as have no more than `rows` texts together. Those whose clients have gone are forgotten."""
+        """Requests in order, as many as have no more than `rows` texts together."""
         found: list[Texts] = []
         with self._condition:
-            while self._texts and (self._texts[0].left or len(self._texts[0].plans) <= rows):
-                request = self._texts.popleft()
-                if not request.left:
-                    rows -= len(request.plans)
-                    found.append(request)
+            self._forget_those_gone()
+            while self._texts and len(self._texts[0].plans) <= rows:
+                found.append(self._texts.popleft())
+                rows -= len(found[-1].plans)
         return found
 
     def questions(self) -> list[Questions]:
         """The first request, and with it all to the same model behind it as far as they are few."""
         with self._condition:
+            self._forget_those_gone()
             found: list[Questions] = []
             count = 0
             while self._questions and self._questions[0].model == (found or self._questions)[0].model:
@@ -109,6 +112,15 @@ class Waiting:
         for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_exception(stopping())
+
+    def _forget_those_gone(self) -> None:
+        """They take no places, and keep nothing waiting behind them."""
+        self._texts = deque(one for one in self._texts if not one.left)
+        self._questions = deque(one for one in self._questions if not one.future.cancelled())
+
+    def _busy(self, what: str) -> RequestRefused:
+        text = f"the server is busy: {self._places} {what} wait already. Ask again in a moment."
+        return RequestRefused(text, status=503, code="busy")
 
     def _check_open(self) -> None:
         if self._is_closed:

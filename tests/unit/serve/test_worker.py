@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -136,6 +137,54 @@ def test_a_batch_beyond_the_memory_is_written_in_halves_and_one_text_beyond_it_i
     assert "Ask for fewer tokens (max_tokens), or send a shorter prompt." in str(clients[3].error)
 
 
+def test_a_prompt_that_a_model_fails_on_fails_alone(served: SmallModels) -> None:
+    tokenizer = deepcopy(served.lm.tokenizer)
+    tokenizer.add_tokens(["<beyond>"])
+    lm = LanguageModel(served.lm.name, served.lm.model, tokenizer)  # its token table has no row for the new token
+    clients = [Told("m", [text], [plan()]) for text in (*tiny.TEXTS[:2], "<beyond>", tiny.TEXTS[2])]
+    write_all(Worker(One("m", single(lm, None), None)), clients)
+    assert isinstance(clients.pop(2).error, IndexError)
+    written = served.shared.write(tiny.TEXTS[:3], [plan()] * 3, [None] * 3)
+    assert [client.said[0].strip() for client in clients] == [one.text for one in written]
+
+
+def test_a_text_that_cannot_be_read_back_fails_and_the_next_is_written(served: SmallModels) -> None:
+    class Stammering:
+        """A tokenizer that fails on the first token of all."""
+
+        failed = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(served.lm.tokenizer, name)
+
+        def __call__(self, *args: Any, **named: Any) -> Any:
+            return served.lm.tokenizer(*args, **named)
+
+        def decode(self, *args: Any, **named: Any) -> str:
+            if not self.failed:
+                self.failed = True
+                raise ValueError("no such token")
+            return served.lm.tokenizer.decode(*args, **named)
+
+    worker = Worker(One("m", single(LanguageModel("m", served.lm.model, Stammering()), None), None))
+    worker.start()
+    try:
+        for client in (bad := Told("m", [PROMPT], [plan()]), good := Told("m", [PROMPT], [plan()])):
+            worker.write(client.texts)
+            until(lambda client=client: client.is_over)
+    finally:
+        worker.stop()
+    assert isinstance(bad.error, ValueError)
+    assert good.said[0].strip() == served.shared.write([PROMPT], [plan()], [None])[0].text
+
+
+def test_the_least_temperature_and_share_write_the_likeliest_text_and_spoil_no_neighbour(served: SmallModels) -> None:
+    plans = [plan(temperature=0.0), plan(temperature=1e-50), plan(temperature=1e-40), plan(top_p=1e-50)]
+    clients = [Told("llm", [PROMPT], [one]) for one in plans]
+    write_all(Worker(served), clients)
+    assert len({client.said[0] for client in clients}) == 1 and clients[0].said[0]
+
+
 def test_texts_nobody_waits_for_leave_and_make_room(served: SmallModels) -> None:
     lm = Stepwise(served.lm)
     worker = Worker(One("m", single(lm, None), None), rows=2)
@@ -240,6 +289,33 @@ def test_where_all_places_are_taken_a_request_is_refused_and_at_the_end_all_are(
     stopping.join(30)
     with pytest.raises(RequestRefused, match="the server is stopping"):
         worker.answer("s", [Question("0", "x")])
+
+
+def test_those_that_have_gone_take_no_place_and_changes_have_places_of_their_own() -> None:
+    scripted = Scripted()
+    worker = Worker(One("s", scripted, None), places=2)
+    worker.start()
+    try:
+        worker.answer("s", [Question("0", "first")])
+        until(lambda: scripted.asked == [1])
+        gone, text = worker.answer("s", [Question("0", "x")]), Told("s", [PROMPT], [plan()])
+        worker.write(text.texts)
+        gone.cancel()
+        text.texts.left = True
+        assert worker.waiting == 0
+        stays = [worker.answer("s", [Question("0", "y")]) for _ in range(2)]
+        with pytest.raises(RequestRefused, match="the server is busy"):
+            worker.answer("s", [Question("0", "x")])
+        changes = [worker.act(lambda: "done") for _ in range(2)]
+        with pytest.raises(RequestRefused, match="the server is busy: 2 changes wait already"):
+            worker.act(lambda: "done")
+        scripted.go_on.set()
+        assert [one.result(30)[0].text for one in stays] == ["Y", "Y"]
+        assert [one.result(30) for one in changes] == ["done", "done"]
+        assert text.events == []
+    finally:
+        scripted.go_on.set()
+        worker.stop()
 
 
 def test_texts_that_are_being_written_at_the_end_fail(served: SmallModels) -> None:
