@@ -413,7 +413,7 @@ def test_what_is_no_request_is_refused_in_openais_shape(server: Running) -> None
     many = server.post("/v1/completions", {"prompt": ["x"] * 9, "n": 2})
     assert (many.status, many.error["param"]) == (400, "n") and "18 texts are asked for" in many.error["message"]
     empty = server.post("/v1/completions", {"prompt": ""})
-    assert empty.status == 400 and "has no token to go on from" in empty.error["message"]
+    assert empty.status == 400 and "the text '' has no token that the model knows" in empty.error["message"]
 
 
 def test_a_body_beyond_the_limit_is_not_read(server: Running) -> None:

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from underdog.errors import RequestRefused, UnderdogError
 from underdog.replacing.serving import ALONE
@@ -114,9 +115,9 @@ class Endpoints:
             assert isinstance(begun, Begun)
             counted = bool(body.stream_options and body.stream_options.include_usage)
             prompts = texts.prompt_tokens(begun, n)
-            content = texts.pieces(listener, head, len(plans), waited, prompts=prompts, counted=counted)
+            content = texts.pieces(listener, head, len(plans), prompts=prompts, counted=counted)
             handed_on = True
-            return StreamingResponse(content, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+            return Stream(content, waited)
         finally:
             waited.left = not handed_on
 
@@ -158,9 +159,26 @@ class Endpoints:
         await asyncio.wrap_future(self._worker.act(lambda: served.drop(name)))
         return JSONResponse({"name": name, "dropped": True})
 
-    async def verify(self, _: Request) -> Response:
-        found = await asyncio.wrap_future(self._worker.act(_small_models(self._served).shared.verify))
+    async def verify(self, request: Request) -> Response:
+        verified = self._worker.act(_small_models(self._served).shared.verify)
+        found = await _unless_gone(request, asyncio.wrap_future(verified))
         return JSONResponse({"unchanged": found.unchanged, **asdict(found), "sentence": found.sentence})
+
+
+class Stream(StreamingResponse):
+    """Texts as they grow. When the client goes, even before the first piece is asked for, they are given up."""
+
+    def __init__(self, content: AsyncIterator[bytes], written: Texts) -> None:
+        # Proxies such as nginx would gather the pieces otherwise.
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._written = written
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._written.left = True
 
 
 def _small_models(served: Served) -> SmallModels:

@@ -2,18 +2,20 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from underdog.errors import RequestRefused, nearest
 
 MOST_ROWS = 16
 """Texts that one request may ask for."""
 MOST_QUESTIONS = 1024
+LONGEST_STOP = 256
+"""Characters. After each token every beginning of every stop text is looked for."""
 SHOWN = 60
 """Most signs of a wrong value that an error shows."""
 
 Model = TypeVar("Model", bound=BaseModel)
-Text = Annotated[str, Field(min_length=1)]
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Off = Literal[0] | None
 """A part of the protocol that is not supported, switched off."""
 
@@ -31,11 +33,20 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class StreamOptions(Body):
+class OpenBody(Body):
+    """Part of a protocol that grows: null stands for a field that is left out, even for one that is not known here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+
+class StreamOptions(OpenBody):
     include_usage: bool = False
 
 
-class Writing(Body):
+class Writing(OpenBody):
     """What completions and chats have in common."""
 
     model: str | None = None
@@ -43,7 +54,7 @@ class Writing(Body):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: int | None = None
-    stop: Annotated[list[Text], Field(max_length=16), BeforeValidator(_one_or_several)] | None = None
+    stop: Annotated[list[Stop], Field(max_length=16), BeforeValidator(_one_or_several)] | None = None
     n: Annotated[int, Field(ge=1, le=MOST_ROWS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -79,7 +90,7 @@ def _parts(value: Any) -> Any:
     return [{"type": "text", "text": one} if isinstance(one, str) else one for one in _one_or_several(value) or ()]
 
 
-class Message(Body):
+class Message(OpenBody):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_parts)]
     name: str | None = None

@@ -10,9 +10,10 @@ from jinja2.exceptions import TemplateError
 from underdog.errors import RequestRefused, UnderdogError
 from underdog.inference.generation import Plan
 from underdog.models import LanguageModel
-from underdog.serve.batch import Begun, Ended, Event, Failed, Piece, Texts
+from underdog.serve.batch import Begun, Ended, Event, Failed, Piece
 from underdog.serve.replies import Head, Json, Problem, event, usage
 from underdog.serve.requests import MOST_ROWS, ChatRequest, CompletionRequest, Writing
+from underdog.systems.replaceable.shared import encoded
 
 MAX_TOKENS = 128
 """Where a request does not say."""
@@ -59,8 +60,7 @@ def completion(asked: CompletionRequest) -> Callable[[LanguageModel], list[list[
     """Each prompt as plain text, as often as it is to be continued."""
 
     def encode(lm: LanguageModel) -> list[list[int]]:
-        start = lm.start_tokens()
-        return [[*start, *tokens] for tokens in lm.encode(asked.prompt) for _ in range(asked.n or 1)]
+        return [tokens for tokens in encoded(lm, asked.prompt) for _ in range(asked.n or 1)]
 
     return encode
 
@@ -105,8 +105,8 @@ async def whole(listener: Listener, head: Head, rows: int, n: int) -> Json:
     return head.whole(texts, finishes, usage(prompts, written))
 
 
-async def pieces(listener: Listener, head: Head, rows: int, texts: Texts, *, prompts: int, counted: bool) -> AsyncIterator[bytes]:
-    """The reply as it grows, after it has begun. When the client goes, its texts are given up."""
+async def pieces(listener: Listener, head: Head, rows: int, *, prompts: int, counted: bool) -> AsyncIterator[bytes]:
+    """The reply as it grows, after it has begun."""
     written = ended = 0
     try:
         for row in range(rows) if head.kind == "chat" else ():
@@ -125,8 +125,6 @@ async def pieces(listener: Listener, head: Head, rows: int, texts: Texts, *, pro
         yield event(Problem.of(error).body)
         if not isinstance(error, UnderdogError):
             raise
-    finally:
-        texts.left = True
 
 
 def check_writes(lm: Any, name: str) -> None:

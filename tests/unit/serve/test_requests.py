@@ -1,6 +1,12 @@
 """Bodies of requests: what is taken, and what is said about what is not."""
 
+import inspect
+import json
+from typing import Any
+
+import openai
 import pytest
+from openai.types.chat import ChatCompletionMessage
 
 from underdog.errors import RequestRefused
 from underdog.serve.requests import AnswersRequest, Body, ChatRequest, CompletionRequest, SmallModelRequest, read
@@ -41,6 +47,7 @@ def test_parts_of_the_protocol_that_are_not_supported_are_taken_where_they_are_s
         (CompletionRequest, '{"prompt": "x", "logprobs": 3}', "logprobs", "invalid_value", "should be null, and found was 3"),
         (CompletionRequest, '{"prompt": "x", "frequency_penalty": 0.5}', "frequency_penalty", "invalid_value", "should be 0,"),
         (CompletionRequest, '{"prompt": "x", "stop": [""]}', "stop[0]", "invalid_value", "at least 1 character"),
+        (CompletionRequest, '{"prompt": "x", "stop": ["' + 300 * "a" + '"]}', "stop[0]", "invalid_value", "at most 256 char"),
         (CompletionRequest, '{"prompt": "x"', None, "invalid_json", "the body is no JSON: EOF while parsing an object at line 1"),
         (CompletionRequest, '{"prompt": "\\ud800"}', None, "invalid_json", "the body is no JSON"),
         (CompletionRequest, "[1]", None, "invalid_value", "the body: Input should be an object, and found was [1]."),
@@ -58,6 +65,29 @@ def test_what_is_wrong_is_said_with_its_place(kind: type[Body], body: str, param
     error = refused(kind, body)
     assert (error.param, error.code) == (param, code)
     assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "create", "body"),
+    [
+        (CompletionRequest, openai.resources.Completions.create, {"prompt": "x"}),
+        (ChatRequest, openai.resources.chat.Completions.create, {"messages": [{"role": "user", "content": "x"}]}),
+    ],
+)
+def test_null_stands_for_every_field_that_openais_client_knows(kind: type[Body], create: Any, body: dict[str, Any]) -> None:
+    ours = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
+    names = set(inspect.signature(create).parameters) - ours - set(body)
+    assert len(names) > 15
+    assert read(kind, json.dumps(dict.fromkeys(names) | body).encode()) == read(kind, json.dumps(body).encode())
+
+
+def test_what_openais_client_keeps_of_a_reply_can_be_sent_back() -> None:
+    said = ChatCompletionMessage(role="assistant", content="Yes.").model_dump()
+    assert len(said) > 4
+    found = read(ChatRequest, json.dumps({"messages": [{"role": "user", "content": "x"}, said]}).encode())
+    assert found.messages[1].turn == {"role": "assistant", "content": "Yes."}
+    called = said | {"tool_calls": [{"id": "1"}]}
+    assert "tool_calls: there is no such field here" in str(refused(ChatRequest, json.dumps({"messages": [called]})))
 
 
 def test_a_long_value_is_not_said_back_in_full() -> None:
