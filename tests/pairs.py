@@ -10,11 +10,13 @@ import tiny
 from underdog.models import LanguageModel
 from underdog.nanofft.configuration import NanoFFTConfig
 from underdog.nanofft.modeling import NanoFFTForCausalLM
-from underdog.systems.replaceable.kinds import Follower, Informed, Kind, Residual
+from underdog.systems.replaceable.cut import above
+from underdog.systems.replaceable.kinds import Branch, Follower, Informed, Kind, Residual
 from underdog.systems.replaceable.pair import Pair
-from underdog.systems.replaceable.small import ResidualSmall, Small, join
+from underdog.systems.replaceable.small import BranchSmall, ResidualSmall, Small, join
 
 KINDS: dict[str, Kind] = {
+    "branch": Branch(layers=1),
     "follower": Follower(),
     "informed": Informed(start=0.5),
     "residual": Residual(),
@@ -51,14 +53,24 @@ def nanofft(*, seed: int = 0, **config: Any) -> LanguageModel:
 
 
 def pair(kind: str, llm: LanguageModel, part: LanguageModel, *, gate: float = 0.3, seed: str = "0") -> Pair:
-    """A pair whose small model has a say, as if it had been trained."""
+    """A pair whose small model, made of `part` if it is not of the LLM itself, has a say, as if it had been trained."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        small = stirred(join(KINDS[kind], part, llm))
+        small = stirred(joined(kind, part, llm))
+        if isinstance(small, BranchSmall):
+            with torch.no_grad():
+                for parameter in small.parameters():
+                    parameter += gate * parameter.std().nan_to_num(1.0) * torch.randn(parameter.shape)
     if isinstance(small, ResidualSmall):
         with torch.no_grad():
             small.gate.fill_(gate / small.kind.gate_scale)
     return Pair(llm, small, seed=seed)
+
+
+def joined(kind: str, part: LanguageModel, llm: LanguageModel) -> Small:
+    """An untrained small model."""
+    how = KINDS[kind]
+    return join(how, above(llm, how.layers) if isinstance(how, Branch) else part, llm)
 
 
 def stirred(small: Small) -> Small:

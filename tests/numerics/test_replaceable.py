@@ -96,8 +96,8 @@ def test_a_batch_may_mix_small_models_of_all_kinds_and_the_llm_alone(family: Mad
     mixed = dict(write(llm, prompts, plans, smalls, tokens_per_batch=10_000))
     alone = [next(write(llm, [p], [q], [s], tokens_per_batch=10_000))[1] for p, q, s in zip(prompts, plans, smalls, strict=True)]
     assert [mixed[index].tokens for index in range(len(smalls))] == [text.tokens for text in alone]
-    plain = write_batch(llm, [prompts[6]], [plans[6]])[0]
-    assert mixed[6].tokens == plain.tokens
+    plain = write_batch(llm, [prompts[7]], [plans[7]])[0]
+    assert smalls[7] is None and mixed[7].tokens == plain.tokens
     apart = dict(write(llm, prompts, plans, smalls, tokens_per_batch=60))
     assert {index: text.tokens for index, text in apart.items()} == {index: text.tokens for index, text in mixed.items()}
 
@@ -145,6 +145,28 @@ def test_an_untrained_residual_is_the_llm_bit_for_bit_and_can_learn(family: Made
     silent = [name for name, parameter in small.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     # Position embeddings beyond the text and tokens that are not in it have rows without a gradient, but no whole table has.
     assert silent == []
+
+
+def test_an_untrained_branch_is_the_llm_bit_for_bit_runs_only_what_is_below_it_and_can_learn(family: Made):
+    llm, _ = family
+    small = pairs.joined("branch", llm, llm)
+    pair = Pair(llm, small)
+    tokens = torch.tensor(_prompts(llm)[1:2])
+    ran: list[int] = []
+    hooks = [layer.register_forward_hook(lambda *_, index=index: ran.append(index)) for index, layer in enumerate(llm.layers)]
+    with torch.no_grad():
+        alone = llm.model(input_ids=tokens).logits.log_softmax(-1)
+        assert ran == list(range(len(llm.layers)))
+        assert torch.equal(pair.log_probabilities(tokens), alone)
+        assert ran[len(llm.layers) :] == list(range(len(llm.layers) - 1))
+    for hook in hooks:
+        hook.remove()
+    assert _written(pair, _prompts(llm), [Plan(NEW)] * 9) == _written(pair, _prompts(llm), [Plan(NEW)] * 9, [None] * 9)
+    last = [*llm.layers[-1].parameters(), *llm.backbone.norm.parameters()]
+    assert small.parameter_count() == sum(parameter.numel() for parameter in last)
+    assert not {id(parameter) for parameter in small.parameters()} & {id(parameter) for parameter in last}
+    pair.loss(pair.see(tokens), tokens.roll(-1), torch.ones(tokens.shape)).backward()
+    assert [name for name, parameter in small.named_parameters() if parameter.grad is None or not parameter.grad.any()] == []
 
 
 def test_learning_leaves_nothing_in_the_llm(family: Made, kind: str):

@@ -28,6 +28,8 @@ class NanoFFTConfig(PreTrainedConfig):
     """Groups of channels with a kernel of their own, for mixings that have kernels; must divide E."""
     mixing_taps: int = 16
     """The nearest places whose weights such a kernel learns freely."""
+    reads_states: bool = False
+    """Whether it has layers only: what it is given in place of embeddings are hidden states [B, T, E]."""
     initializer_range: float = 0.02
     use_cache: bool = True
     pad_token_id: int | None = None

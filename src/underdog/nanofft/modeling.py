@@ -61,11 +61,19 @@ class NanoFFTPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
 
-class NanoFFTModel(NanoFFTPreTrainedModel):
-    """Tokens to hidden states [B, T, E + 1], normed. The last is 1 everywhere: the head's weight for it is the bias.
+class FinalNorm(nn.LayerNorm):
+    """States [.., E] to normed ones [.., E + 1]. The last is 1 everywhere: the head's weight for it is the bias.
 
     So logits are hidden states times the head's weight and nothing else, which is how they are computed everywhere.
     """
+
+    def forward(self, input: Tensor) -> Tensor:
+        normed = super().forward(input)
+        return torch.cat([normed, torch.ones_like(normed[..., :1])], -1)
+
+
+class NanoFFTModel(NanoFFTPreTrainedModel):
+    """Tokens to hidden states [B, T, E + 1], normed."""
 
     def __init__(self, config: NanoFFTConfig) -> None:
         super().__init__(config)
@@ -75,8 +83,16 @@ class NanoFFTModel(NanoFFTPreTrainedModel):
         self.embed_norm = nn.LayerNorm(C)
         self.project = nn.Linear(C, E)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = nn.LayerNorm(E)
+        self.norm = FinalNorm(E)
+        if config.reads_states:
+            self.read_states()
         self.post_init()
+
+    def read_states(self) -> None:
+        """Take off all that is below the layers: from now on hidden states [B, T, E] are read in place of embeddings."""
+        self.config.reads_states = True
+        for name in ("embed_tokens", "embed_positions", "embed_norm", "project"):
+            setattr(self, name, None)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embed_tokens
@@ -101,13 +117,12 @@ class NanoFFTModel(NanoFFTPreTrainedModel):
         past = 0 if cache is None else cache.get_seq_length()
         longest = self.config.max_position_embeddings
         places = locate(vectors.shape[1], past, position_ids, attention_mask, longest, vectors.device)
-        states = self.project(self.embed_norm(vectors + self.embed_positions(places.positions)))
+        states = vectors
+        if not self.config.reads_states:
+            states = self.project(self.embed_norm(vectors + self.embed_positions(places.positions)))
         for layer in self.layers:
             states = layer(states, places, cache)
-        states = self.norm(states)
-        return BaseModelOutputWithPast(
-            last_hidden_state=torch.cat([states, torch.ones_like(states[..., :1])], -1), past_key_values=cache
-        )
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(states), past_key_values=cache)
 
 
 class Head(nn.Linear):

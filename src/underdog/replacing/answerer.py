@@ -69,8 +69,8 @@ class PairValues:
 def _seen(pair: Pair, batch: Batch) -> Seen:
     """What the small model reads of trees of tokens."""
     llm, small = pair.llm, pair.small
-    assert llm is not None
-    hidden = llm.hidden(batch.tokens, batch.positions, batch.visible)
+    assert llm is not None and pair.reader is not None
+    hidden = pair.reader.hidden(batch.tokens, batch.positions, batch.visible)
     embeddings = llm.embeddings(batch.tokens) if small.reads_embeddings else None
     if not small.reads_predictions:
         return Seen(batch.tokens, None, hidden, embeddings)
@@ -129,10 +129,12 @@ class PairAnswerer:
         return self._name
 
     def footprint(self) -> Footprint:
-        """Both models; an answer uses both."""
-        llm, own = self._llm.footprint(), self.pair.small.parameter_count()
-        weights = llm.weights_bytes + sum(p.numel() * p.element_size() for p in self.pair.small.parameters())
-        return Footprint(llm.parameters + own, llm.parameters + own, weights)
+        """Both models; an answer uses both, less the LLM's layers that a branch stands in for."""
+        llm, small = self._llm.footprint(), self.pair.small
+        own, kept = small.parameter_count(), len(self._llm.layers) - small.skips
+        idle = sum(parameter.numel() for parameter in self._llm.layers[kept:].parameters())
+        weights = llm.weights_bytes + sum(p.numel() * p.element_size() for p in small.parameters())
+        return Footprint(llm.parameters + own, llm.parameters + own - idle, weights)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer every question, in order. One longer than either model's positions is left unanswered, with the reason."""

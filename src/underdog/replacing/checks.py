@@ -17,7 +17,7 @@ from underdog.task.task import Task
 if TYPE_CHECKING:
     from underdog.replacing.spec import ReplaceSpec
 
-REPLACEABLE = ("follower", "informed", "residual")
+REPLACEABLE = ("follower", "informed", "residual", "branch")
 
 
 def found_beside(spec: "ReplaceSpec", folder: Path) -> dict[str, Any]:

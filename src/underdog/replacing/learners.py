@@ -13,6 +13,7 @@ from underdog.replacing.ready import Bench
 from underdog.replacing.subjects import Learner
 from underdog.replacing.ways import (
     Alone,
+    BranchWay,
     FollowerWay,
     Full,
     InformedWay,
@@ -27,6 +28,7 @@ from underdog.replacing.ways import (
     most_parameters,
 )
 from underdog.systems.replaceable import saved
+from underdog.systems.replaceable.cut import above
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.small import join
 from underdog.systems.replaceable.starts import shrunk, with_tables_of
@@ -41,7 +43,7 @@ def build(bench: Bench, way: Way, seed: int, *, in_place: bool = False) -> Learn
     match way:
         case Alone():
             return part_of(bench, way)
-        case FollowerWay() | InformedWay() | ResidualWay():
+        case FollowerWay() | InformedWay() | ResidualWay() | BranchWay():
             small = join(kind_of(way), part_of(bench, way), bench.llm)
             return Pair(bench.llm, small, precision=bench.spec.training.precision)
         case Lora():
@@ -92,6 +94,8 @@ def load(bench: Bench, way: Way, folder: Path) -> Learner:
 
 def part_of(bench: Bench, way: Small) -> LanguageModel:
     """The small model before it is joined."""
+    if isinstance(way, BranchWay):
+        return above(bench.llm, way.layers)
     start = way.small or bench.spec.small
     shares = isinstance(way, ResidualWay) and way.tables == "shared"
     if isinstance(start, Shrunk):

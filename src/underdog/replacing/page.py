@@ -231,5 +231,5 @@ def guide(found: Compared) -> list[tuple[str, str]]:
 
 
 def _detail(one: Entry) -> str:
-    said = [f"{name} {value}" for name, value in one.settings.items() if name in ("reads", "tables", "temperature")]
+    said = [f"{name} {value}" for name, value in one.settings.items() if name in ("reads", "tables", "temperature", "layers")]
     return ", ".join([*said, *([f"rank {one.rank}"] if one.rank else [])])

@@ -6,7 +6,7 @@ import shutil
 from underdog.replacing.ready import Bench
 from underdog.replacing.subjects import Learner, TextSubject
 from underdog.replacing.ways import Replaceable, Way
-from underdog.systems.replaceable.kinds import Residual
+from underdog.systems.replaceable.kinds import Hidden
 from underdog.systems.replaceable.lessons import RecordedBlocks
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.recording import record
@@ -40,7 +40,7 @@ def passes(bench: Bench, way: Replaceable, plan: StepPlan) -> int:
     read = plan.steps * plan.batch_size * bench.context
     if how.when == "always":
         return min(how.passes, max(1, math.ceil(read / count)))
-    if isinstance(way, Residual) and bench.llm.device.type != "cpu":
+    if isinstance(way, Hidden) and bench.llm.device.type != "cpu":
         return 0
     less = (read - 1) // count  # passes that are less to read than what is learnt from
     return min(how.passes, less, int(how.gigabytes * 1e9) // (count * token_bytes(bench, way)))
@@ -49,7 +49,7 @@ def passes(bench: Bench, way: Replaceable, plan: StepPlan) -> int:
 def token_bytes(bench: Bench, way: Replaceable) -> int:
     """Room that one token of a recording takes."""
     rows, width = bench.llm.head_weight.shape
-    return 2 * width if isinstance(way, Residual) else 2 if rows <= 2**16 else 4
+    return 2 * width if isinstance(way, Hidden) else 2 if rows <= 2**16 else 4
 
 
 def forget(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from underdog.config import Config
-from underdog.systems.replaceable.kinds import Follower, Informed, Kind, Residual
+from underdog.systems.replaceable.kinds import Branch, Follower, Informed, Kind, Residual
 from underdog.task.sizes import parse_size
 from underdog.task.spec import Size
 
@@ -110,6 +110,10 @@ class ResidualWay(Residual, _SmallWay):
     """A small model that corrects the LLM."""
 
 
+class BranchWay(Branch, _Way):
+    """A copy of the LLM's last layers that goes its own way."""
+
+
 class Lora(_Way):
     """A copy of the LLM with LoRA adapters on every linear layer below the head."""
 
@@ -126,16 +130,16 @@ class Full(_Way):
     kind: Literal["full"] = "full"
 
 
-Way = Annotated[Alone | FollowerWay | InformedWay | ResidualWay | Lora | Full, Field(discriminator="kind")]
-Replaceable = FollowerWay | InformedWay | ResidualWay
+Way = Annotated[Alone | FollowerWay | InformedWay | ResidualWay | BranchWay | Lora | Full, Field(discriminator="kind")]
+Replaceable = FollowerWay | InformedWay | ResidualWay | BranchWay
 Small = Alone | Replaceable
-WAYS = ("alone", "follower", "informed", "residual", "lora", "full")
+WAYS = ("alone", "follower", "informed", "residual", "branch", "lora", "full")
 
 
 def kind_of(way: Replaceable) -> Kind:
     """How the way's small model is joined to the LLM."""
-    joins: dict[str, type[Follower] | type[Informed] | type[Residual]] = {
-        "follower": Follower, "informed": Informed, "residual": Residual,
+    joins: dict[str, type[Follower] | type[Informed] | type[Residual] | type[Branch]] = {
+        "follower": Follower, "informed": Informed, "residual": Residual, "branch": Branch,
     }  # fmt: skip
     join = joins[way.kind]
     return join(**way.model_dump(include=set(join.model_fields)))

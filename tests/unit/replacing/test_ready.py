@@ -187,3 +187,18 @@ def test_items_that_do_not_fit_are_counted(tmp_path: Path):
     left, items = bench.subject.left_out(lessons), bench.subject.splits.train  # type: ignore[attr-defined]
     assert left == sum(" was was was" in item.question.prompt for item in items) > 0
     assert len(lessons) == len(items) - left
+
+
+def test_a_branch_that_the_llm_cannot_have_is_refused_before_anything_is_trained(tmp_path: Path):
+    content = replaces.FILE.replace("  - lora", "  - {kind: branch, layers: 1}\n  - lora")
+    bench = replaces.bench(replaces.write(tmp_path / "one", content))
+    small = learners.build(bench, bench.spec.way("branch"), 0)
+    assert learners.trainable(small) == sum(p.numel() for p in bench.llm.layers[-1].parameters()) + bench.llm.config.hidden_size
+    most = len(bench.llm.layers) - 1
+    for layers in (most + 1, 99):
+        with pytest.raises(
+            ModelUnavailable, match=f"a branch of {layers} layers cannot stand in for those of .*Allowed: 1 to {most}."
+        ):
+            replaces.bench(
+                replaces.write(tmp_path / str(layers), content.replace("branch, layers: 1", f"branch, layers: {layers}"))
+            )

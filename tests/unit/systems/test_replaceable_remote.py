@@ -20,7 +20,7 @@ from underdog.knowledge.estimate import estimate
 from underdog.knowledge.store import Store
 from underdog.settings import Settings
 from underdog.systems.replaceable import remote, saved
-from underdog.systems.replaceable.kinds import Follower, Informed, Residual
+from underdog.systems.replaceable.kinds import Branch, Follower, Informed, Residual
 from underdog.systems.replaceable.lessons import PairObjective, RecordedBlocks
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.remote import RemoteLLM
@@ -235,3 +235,5 @@ def test_a_small_model_belongs_to_its_server_and_residuals_to_none(connect, smal
         saved.load_for(tmp_path / "small", other.identity, None, cutter, device)
     with pytest.raises(SmallModelRefused, match="Allowed beside a remote LLM: follower, informed"):
         join(Residual(), small.part, None)
+    with pytest.raises(SmallModelRefused, match="kind 'branch' works on the LLM's own hidden states"):
+        join(Branch(layers=1), small.part, None)

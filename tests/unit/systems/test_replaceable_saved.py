@@ -55,11 +55,12 @@ def test_what_is_read_back_predicts_bit_for_bit_what_was_saved(
         assert small.part.model.get_output_embeddings().weight is small.part.model.get_input_embeddings().weight
 
 
+@pytest.mark.parametrize("kind", ["informed", "branch"])
 @pytest.mark.parametrize("mixing", ["dense", "decay"])
-def test_a_feed_forward_in_time_model_is_read_back(tmp_path: Path, mixing: str):
+def test_a_feed_forward_in_time_model_is_read_back(tmp_path: Path, mixing: str, kind: str):
     llm = pairs.nanofft(mixing=mixing)
     known = Llm.of(llm)
-    pair = pairs.pair("informed", llm, pairs.nanofft(seed=3, hidden_size=16, max_position_embeddings=80, mixing=mixing))
+    pair = pairs.pair(kind, llm, pairs.nanofft(seed=3, hidden_size=16, max_position_embeddings=80, mixing=mixing))
     saved.save(tmp_path / "small", pair.small, known, trained={})
     small, _ = saved.load(tmp_path / "small", llm, known)
     tokens = torch.tensor([llm.encode([tiny.TEXTS[0]])[0]])

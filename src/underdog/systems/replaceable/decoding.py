@@ -1,4 +1,7 @@
-"""Writing with an LLM and small models beside it: one pass of the LLM for all rows, each row steered by its own small model."""
+"""Writing with an LLM and small models beside it, each row steered by its own.
+
+All rows go through one pass of the LLM, but for those of branches: they are read as far as their branch begins.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ from underdog.inference.batches import by_budget
 from underdog.inference.generation import Begin, Plan, Reading, Written, stream_batch, write_batch
 from underdog.inference.memory import halving
 from underdog.models import LanguageModel
-from underdog.systems.replaceable.pair import head_of, seen_by
+from underdog.systems.replaceable.pair import head_of, read_by, seen_by
 from underdog.systems.replaceable.predictions import Chances
 from underdog.systems.replaceable.small import Head, Small
 
@@ -91,7 +94,20 @@ def fitting(llm: LanguageModel, prompts: Prompts, plans: Sequence[Plan], smalls:
 
 def beginning(llm: LanguageModel, smalls: Sequence[Small | None], seeds: Sequence[str]) -> Begin:
     """What reads a batch whose rows have these small models and seeds."""
-    return partial(_Together, llm, smalls, seeds)
+    if len(set(map(_skips, smalls))) == 1:
+        return partial(_Together, llm, smalls, seeds)
+    return partial(_Apart, llm, smalls, seeds)
+
+
+def _skips(small: Small | None) -> int:
+    return 0 if small is None else small.skips
+
+
+def _places(own: Sequence[int], staying: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Of the rows `own` of a batch those that stay: their places in `own`, and their numbers in the batch that stays."""
+    place = {row: at for at, row in enumerate(own)}
+    rows = [at for at, row in enumerate(staying) if row in place]
+    return [place[staying[at]] for at in rows], rows
 
 
 @dataclass(slots=True)
@@ -113,24 +129,24 @@ class _Group:
 
     def keep(self, rows: Sequence[int], first: int) -> "_Group | None":
         """Of the whole batch only these rows go on; None where none of this group's does."""
-        place = {row: at for at, row in enumerate(self.rows)}
-        inside = [place[row] for row in rows if row in place]
+        inside, here = _places(self.rows, rows)
         if not inside:
             return None
         if self.reading is not None:
             self.reading.keep(torch.tensor(inside), first)
         self.chances.keep(inside)
-        return replace(self, rows=[at for at, row in enumerate(rows) if row in place])
+        return replace(self, rows=here)
 
 
 class _Together:
-    """Reads a batch with the LLM, then each group of rows with its small model; implements `generation.Steps`."""
+    """Reads a batch with as much of the LLM as all of its small models read, then each group of rows with its small model;
+    implements `generation.Steps`."""
 
     def __init__(
         self, llm: LanguageModel, smalls: Sequence[Small | None], seeds: Sequence[str], skipped: Tensor, room: int
     ) -> None:
         self._llm, self._head = llm, head_of(llm)
-        self._reading = Reading(llm, skipped, room)
+        self._reading = Reading(read_by(smalls[0], llm), skipped, room)
         self._groups = []
         for small in dict.fromkeys(smalls):
             rows = [row for row, other in enumerate(smalls) if other is small]
@@ -152,3 +168,30 @@ class _Together:
         self._reading.keep(rows, first)
         staying = rows.tolist()
         self._groups = [kept for group in self._groups if (kept := group.keep(staying, first)) is not None]
+
+
+class _Apart:
+    """Rows that read more and less of the LLM, each kind as a batch of its own; implements `generation.Steps`."""
+
+    def __init__(
+        self, llm: LanguageModel, smalls: Sequence[Small | None], seeds: Sequence[str], skipped: Tensor, room: int
+    ) -> None:
+        self._parts: list[tuple[list[int], _Together]] = []
+        for skips in dict.fromkeys(map(_skips, smalls)):
+            rows = [row for row, small in enumerate(smalls) if _skips(small) == skips]
+            some, own = [smalls[row] for row in rows], [seeds[row] for row in rows]
+            self._parts.append((rows, _Together(llm, some, own, skipped[rows], room)))
+
+    def read(self, tokens: Tensor) -> Tensor:
+        found = [part.read(tokens[rows]) for rows, part in self._parts]
+        order = torch.tensor([row for rows, _ in self._parts for row in rows], device=tokens.device)
+        return torch.cat(found)[order.argsort()]
+
+    def keep(self, rows: Tensor, first: int) -> None:
+        staying, kept = rows.tolist(), []
+        for own, part in self._parts:
+            inside, here = _places(own, staying)
+            if inside:
+                part.keep(torch.tensor(inside, device=rows.device), first)
+                kept.append((here, part))
+        self._parts = kept

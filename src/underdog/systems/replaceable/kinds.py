@@ -1,8 +1,8 @@
-"""The three ways in which a small model can stand beside a frozen LLM."""
+"""The ways in which a small model can stand beside a frozen LLM."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from underdog.config import Config
 
@@ -43,4 +43,15 @@ class Residual(Config):
     to about 1 before the correction has its say."""
 
 
-Kind = Annotated[Follower | Informed | Residual, Field(discriminator="kind")]
+class Branch(Config):
+    """The LLM's last layers once more, as the small model's own: they read what the layers below them make of the text, and the
+    LLM's head reads what they make of it. Before training the pair is the LLM itself; the LLM's own last layers do not run."""
+
+    kind: Literal["branch"] = "branch"
+    layers: PositiveInt
+    """How many."""
+
+
+Hidden = Residual | Branch
+"""Kinds that read the LLM's hidden states."""
+Kind = Annotated[Follower | Informed | Residual | Branch, Field(discriminator="kind")]

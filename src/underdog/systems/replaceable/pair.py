@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from underdog.inference.answerer import Precision, autocast
 from underdog.inference.head import KEEP_ELEMENTS
 from underdog.models import LanguageModel
+from underdog.systems.replaceable.cut import below
 from underdog.systems.replaceable.kinds import Follower, Informed
 from underdog.systems.replaceable.predictions import Chances, predicted
 from underdog.systems.replaceable.small import Head, Seen, Small
@@ -25,6 +26,7 @@ class Pair(nn.Module):
         if llm is not None:
             llm.model.eval()
         self.llm = llm  # no nn.Module, so that nothing of it is registered here
+        self.reader = None if llm is None else read_by(small, llm)
         self.small = small
         self.seed = seed
         self._head = head_of(llm or small.part)
@@ -47,11 +49,11 @@ class Pair(nn.Module):
 
     def see(self, tokens: Tensor) -> Seen:
         """Read tokens [B, T] with the LLM, as far as the small model needs it. Raises ValueError where it is remote."""
-        if self.llm is None:
+        if self.llm is None or self.reader is None:
             raise ValueError("this pair's LLM is remote: recall what was recorded of it (`remote.record`)")
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
         with torch.no_grad(), autocast(tokens.device, self.precision):
-            hidden = self.llm.hidden(tokens, positions, None)
+            hidden = self.reader.hidden(tokens, positions, None)
             return seen_by(self.small, tokens, hidden, self.llm, Chances([self.seed] * len(tokens)))
 
     def recall(self, tokens: Tensor, predicted: Tensor | None, hidden: Tensor | None) -> Seen:
@@ -106,6 +108,11 @@ class Pair(nn.Module):
 
     def _part(self, states: Tensor, hidden: Tensor | None, targets: Tensor) -> Tensor:
         return -cross_entropy(self.small.logits(states, hidden, self._head), targets, reduction="none")
+
+
+def read_by(small: Small | None, llm: LanguageModel) -> LanguageModel:
+    """As much of the LLM as a small model's input, or, with None, its own prediction goes through."""
+    return below(llm, small.skips) if small is not None and small.skips else llm
 
 
 def head_of(llm: LanguageModel) -> Head:

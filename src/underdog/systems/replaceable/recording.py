@@ -22,7 +22,7 @@ from underdog.inference.answerer import ANSWERING_TOKENS
 from underdog.inference.memory import halving
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
-from underdog.systems.replaceable.kinds import Residual
+from underdog.systems.replaceable.kinds import Hidden
 from underdog.systems.replaceable.pair import Pair
 
 FORMAT = 1
@@ -58,7 +58,7 @@ class Recording:
 
 def bytes_needed(pair: Pair, tokens: int, passes: int = 1) -> int:
     """About how many bytes a recording of a text takes: to decide whether it is worth it."""
-    each = 2 * _llm(pair).head_weight.shape[1] if isinstance(pair.small.kind, Residual) else _token_type(pair)().nbytes
+    each = 2 * _llm(pair).head_weight.shape[1] if isinstance(pair.small.kind, Hidden) else _token_type(pair)().nbytes
     return tokens * passes * each
 
 
@@ -107,9 +107,11 @@ def _about(pair: Pair, tokens: np.ndarray, length: int, llm: str, passes: int) -
     """Everything that shapes a recording."""
     kind = pair.small.kind
     text = hashlib.sha256(np.ascontiguousarray(tokens, dtype=np.int64).tobytes()).hexdigest()
-    what: What = "hidden" if isinstance(kind, Residual) else "predicted"
-    drawn = {} if isinstance(kind, Residual) else {"temperature": kind.temperature}
+    what: What = "hidden" if isinstance(kind, Hidden) else "predicted"
+    drawn = {} if isinstance(kind, Hidden) else {"temperature": kind.temperature}
     shape = {"length": length, "passes": passes, "seed": pair.seed, "precision": pair.precision}
+    if pair.small.skips:
+        shape["skips"] = pair.small.skips
     return {"format": FORMAT, "what": what, "llm": llm, "text": text, **drawn, **shape}
 
 

@@ -12,7 +12,8 @@ from torch.nn.functional import rms_norm
 from underdog import models
 from underdog.errors import SmallModelRefused, TokenizersDiffer
 from underdog.models import LanguageModel
-from underdog.systems.replaceable.kinds import Follower, Informed, Kind, Residual
+from underdog.systems.replaceable.cut import drop_all_but_layers
+from underdog.systems.replaceable.kinds import Branch, Follower, Hidden, Informed, Kind, Residual
 
 Head = Callable[[Tensor], Tensor]
 """The LLM's vocabulary head: hidden states [..., H] to logits [..., V]. Its weights take no gradient."""
@@ -27,7 +28,7 @@ class Seen:
     predicted: Tensor | None = None
     """[B, T]; at t what the LLM predicts for t + 1"""
     hidden: Tensor | None = None
-    """[B, T, H] of the LLM"""
+    """[B, T, H] of the LLM; for a branch, below the layers that it stands in for"""
     embeddings: Tensor | None = None
     """[B, T, W] of the tokens, from the LLM's table"""
 
@@ -42,6 +43,8 @@ class Small(nn.Module, ABC):
 
     reads_predictions = False
     """Whether it reads what the LLM predicts; if not, its hidden states."""
+    skips = 0
+    """How many of the LLM's last layers it stands in for: it reads what those below them make."""
     reads_embeddings = False
     """Whether it reads the LLM's token table."""
 
@@ -155,10 +158,30 @@ class SharedTablesSmall(ResidualSmall):
         return head(hidden + (self.strength * self.out(states)).to(hidden.dtype)).float()
 
 
+class BranchSmall(Small):
+    """The LLM's last layers, between the ones below and the LLM's head."""
+
+    kind: Branch
+
+    def __init__(self, kind: Branch, part: LanguageModel) -> None:
+        super().__init__(kind, part)
+        self.skips = kind.layers
+        drop_all_but_layers(part.model)
+
+    def inputs(self, seen: Seen) -> Tensor:
+        assert seen.hidden is not None
+        return seen.hidden.to(next(self.parameters()).dtype)
+
+    def logits(self, states: Tensor, hidden: Tensor | None, head: Head) -> Tensor:
+        del hidden
+        return head(states).float()
+
+
 def join(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
     """Make a small model out of `part`, which it takes over, for this LLM (None: a remote one); nothing is trained yet.
 
-    Raises TokenizersDiffer unless both have one vocabulary, SmallModelRefused for a residual beside a remote LLM.
+    Raises TokenizersDiffer unless both have one vocabulary, SmallModelRefused for one that reads more than tokens beside a
+    remote LLM.
     """
     if llm is not None:
         _check_vocabularies(kind, part, llm)
@@ -167,9 +190,9 @@ def join(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
 
 def frame(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
     """`join` without its checks, where `part` may have no weights yet."""
-    if isinstance(kind, Residual) and llm is None:
+    if isinstance(kind, Hidden) and llm is None:
         raise SmallModelRefused(
-            "kind 'residual' adds to the LLM's own logits and hidden states, which a remote server does not give. "
+            f"kind {kind.kind!r} works on the LLM's own hidden states, which a remote server does not give. "
             "Allowed beside a remote LLM: follower, informed."
         )
     match kind:
@@ -180,6 +203,8 @@ def frame(kind: Kind, part: LanguageModel, llm: LanguageModel | None) -> Small:
         case Residual(tables=tables):
             assert llm is not None
             return (ResidualSmall if tables == "own" else SharedTablesSmall)(kind, part, llm)
+        case Branch():
+            return BranchSmall(kind, part)
         case _:
             assert_never(kind)
 
