@@ -223,6 +223,10 @@ def guide(found: Compared) -> list[tuple[str, str]]:
         ),
         ("informed", "The small model reads the text and what the LLM predicts."),
         ("residual", "The small model adds a correction to the LLM's prediction; before training it changes nothing."),
+        (
+            "branch",
+            "The small model is the LLM's last layers once more, trained; they run in place of the LLM's own, which stay as they are.",
+        ),
         ("alone", "The small model without the LLM."),
         ("lora, full", "A copy of the LLM is changed: with adapters of as many parameters as the small model, or all of it."),
         ("Gap closed", "0 % is the LLM alone, 100 % the fully fine-tuned one. Below 0 is worse than the LLM alone."),
