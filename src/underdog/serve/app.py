@@ -12,9 +12,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from underdog.errors import RequestRefused, UnderdogError
 from underdog.replacing.serving import ALONE
@@ -105,7 +104,9 @@ class Endpoints:
         is_chat = isinstance(body, ChatRequest)
         plans = texts.plans(body, 1 if is_chat else len(body.prompt), lambda: randbits(32))
         listener, n = Listener(), body.n or 1
-        waited = Texts(head.model, texts.chat(body) if is_chat else texts.completion(body), plans, listener.tell)
+        waited = Texts(
+            head.model, texts.chat(body) if is_chat else texts.completion(body), plans, listener.tell, go_on=not is_chat
+        )
         self._worker.write(waited)
         handed_on = False
         try:
@@ -117,7 +118,7 @@ class Endpoints:
             prompts = texts.prompt_tokens(begun, n)
             content = texts.pieces(listener, head, len(plans), prompts=prompts, counted=counted)
             handed_on = True
-            return Stream(content, waited)
+            return texts.Stream(content, waited)
         finally:
             waited.left = not handed_on
 
@@ -163,22 +164,6 @@ class Endpoints:
         verified = self._worker.act(_small_models(self._served).shared.verify)
         found = await _unless_gone(request, asyncio.wrap_future(verified))
         return JSONResponse({"unchanged": found.unchanged, **asdict(found), "sentence": found.sentence})
-
-
-class Stream(StreamingResponse):
-    """Texts as they grow. When the client goes, even before the first piece is asked for, they are given up."""
-
-    def __init__(self, content: AsyncIterator[bytes], written: Texts) -> None:
-        # Proxies such as nginx would gather the pieces otherwise.
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(content, media_type="text/event-stream", headers=headers)
-        self._written = written
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._written.left = True
 
 
 def _small_models(served: Served) -> SmallModels:

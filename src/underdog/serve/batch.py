@@ -58,6 +58,8 @@ class Texts:
     plans: Sequence[Plan]
     tell: Callable[[Event], None]
     """Called by the worker's thread."""
+    go_on: bool = False
+    """From their prompts as one text, which replies in a chat do not."""
     left: bool = False
     """The client has gone: what it waited for is written no more."""
 
@@ -79,7 +81,11 @@ def ready(request: Texts, lm: LanguageModel, small: Small | None) -> list[Row]:
     prompts = request.encode(lm)
     plans = fitting(lm, prompts, request.plans, [small] * len(prompts))
     pairs = enumerate(zip(prompts, plans, strict=True))
-    return [Row(request, number, prompt, plan, small, Growing(lm.tokenizer, plan.stop)) for number, (prompt, plan) in pairs]
+
+    def text(plan: Plan) -> Growing:
+        return Growing(lm.tokenizer, plan.stop, goes_on=request.go_on)
+
+    return [Row(request, number, prompt, plan, small, text(plan)) for number, (prompt, plan) in pairs]
 
 
 class Batch:

@@ -6,11 +6,13 @@ from contextlib import suppress
 from typing import Any
 
 from jinja2.exceptions import TemplateError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from underdog.errors import RequestRefused, UnderdogError
 from underdog.inference.generation import Plan
 from underdog.models import LanguageModel
-from underdog.serve.batch import Begun, Ended, Event, Failed, Piece
+from underdog.serve.batch import Begun, Ended, Event, Failed, Piece, Texts
 from underdog.serve.replies import Head, Json, Problem, event, usage
 from underdog.serve.requests import MOST_ROWS, ChatRequest, CompletionRequest, Writing
 from underdog.systems.replaceable.shared import encoded
@@ -125,6 +127,22 @@ async def pieces(listener: Listener, head: Head, rows: int, *, prompts: int, cou
         yield event(Problem.of(error).body)
         if not isinstance(error, UnderdogError):
             raise
+
+
+class Stream(StreamingResponse):
+    """Texts as they grow. When the client goes, even before the first piece is asked for, they are given up."""
+
+    def __init__(self, content: AsyncIterator[bytes], written: Texts) -> None:
+        # Proxies such as nginx would gather the pieces otherwise.
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._written = written
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._written.left = True
 
 
 def check_writes(lm: Any, name: str) -> None:

@@ -1,7 +1,11 @@
 """Texts token by token: nothing is shown that is taken back, and no stop text, however it is cut into tokens."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import decoders, normalizers
 
 import tiny
 from underdog.inference.growing import Growing
@@ -31,6 +35,28 @@ def test_pieces_add_up_to_the_text_before_the_first_stop(text: str, stop: list[s
     else:
         assert shown == text
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+def llama_2() -> Any:
+    """A tokenizer that writes a space before every text, and drops it where it reads one, as Llama 2's does."""
+    found = tiny.byte_fallback_tokenizer()
+    found.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    found.backend_tokenizer.decoder = decoders.Sequence(steps)
+    return found
+
+
+@pytest.mark.parametrize("cutter", [llama_2(), tiny.byte_fallback_tokenizer()])
+@pytest.mark.parametrize("text", [" is é new ", "is new", "é is", "  a"])
+def test_a_text_that_goes_on_from_a_prompt_keeps_the_space_between_them(cutter: Any, text: str) -> None:
+    vocabulary = cutter.get_vocab()
+    signs = text.replace(" ", "▁")
+    pieces = [
+        part for sign in signs for part in ([sign] if sign in vocabulary else [f"<0x{byte:02X}>" for byte in sign.encode()])
+    ]
+    growing = Growing(cutter, (), goes_on=True)
+    shown = [growing.add(vocabulary[piece]) for piece in pieces]
+    assert "".join([*shown, growing.rest()]) == text
 
 
 def test_what_may_become_a_stop_text_waits_until_it_is_known() -> None:
