@@ -109,7 +109,7 @@ def test_a_stream_adds_up_to_the_text_in_one_piece(server: Running) -> None:
     body = {"model": "informed", "prompt": list(tiny.TEXTS[:3]), "max_tokens": 30, "seed": 1, "stop": ["e"]}
     whole = server.post("/v1/completions", body).json
     reply = server.post("/v1/completions", {**body, "stream": True, "stream_options": {"include_usage": True}})
-    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert reply.headers["content-type"].startswith("text/event-stream") and reply.headers["x-accel-buffering"] == "no"
     *parts, counted, done = reply.events
     assert done == "[DONE]"
     assert (counted["choices"], counted["usage"]) == ([], whole["usage"])
@@ -391,6 +391,7 @@ def test_who_answered_how_and_what_was_odd_is_told_and_faults_below_have_their_s
 
 def test_a_key_is_needed_where_one_is_set_and_health_is_open(small: SmallModels) -> None:
     with running(small, key="s3cret") as server:
+        assert server.call("GET", "/v1/models", headers={"Authorization": "Bearer s3cret", "Host": "any.name"}).status == 200
         assert server.call("GET", "/health").status == 200
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}, {"Authorization": "Bearer s3cretx"}):
             refused = server.call("GET", "/v1/models", headers=headers)
@@ -399,6 +400,19 @@ def test_a_key_is_needed_where_one_is_set_and_health_is_open(small: SmallModels)
             assert refused.headers["www-authenticate"] == "Bearer"
         assert server.call("GET", "/v1/models", headers={"Authorization": "Bearer s3cret"}).status == 200
         assert next(iter(openai.OpenAI(base_url=server.url, api_key="s3cret").models.list())).id == "llm"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("api.localhost", 200), ("evil.example:8000", 403),
+     ("localhost.evil.example", 403), ("127.0.0.1.evil.example", 403)],
+)  # fmt: skip
+def test_without_a_key_no_web_page_can_ask_by_a_name_of_its_own(server: Running, host: str, status: int) -> None:
+    said = server.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 1}, {"Host": host})
+    assert said.status == status
+    if status == 403:
+        assert (said.error["code"], said.error["type"]) == ("strange_host", "invalid_request_error")
+        assert f"and was asked as {host!r}. Ask localhost, or start it with --key-from" in said.error["message"]
 
 
 def test_what_is_no_request_is_refused_in_openais_shape(server: Running) -> None:

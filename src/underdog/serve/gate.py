@@ -1,7 +1,9 @@
 """Before every request: is the key right? After it: one line in the log, without what was asked or said."""
 
+import re
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
+from ipaddress import ip_address
 from time import monotonic
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from underdog.serve.replies import Problem
 OPEN = "/health"
 """Needs no key."""
 LONGEST_PATH = 120
+LOCAL = ("127.0.0.1", "::1")
 
 
 class Gate:
@@ -37,10 +40,8 @@ class Gate:
             await send(message)
 
         try:
-            if self._may_pass(scope):
-                await self._app(scope, receive, noting)
-            else:
-                await _refusal()(scope, receive, noting)
+            refusal = self._refusal(scope)
+            await (self._app if refusal is None else refusal)(scope, receive, noting)
         except Exception:
             status = status or 500
             raise
@@ -48,14 +49,39 @@ class Gate:
             milliseconds = 1000 * (monotonic() - started)
             self._log(f"{scope['method']} {quote(scope['path'])[:LONGEST_PATH]} {status or 'gone'} {milliseconds:.0f} ms")
 
-    def _may_pass(self, scope: Scope) -> bool:
-        """In the same time whatever part of the key is right."""
-        if self._expected is None or scope["path"] == OPEN:
-            return True
-        return compare_digest(Headers(scope=scope).get("authorization", "").encode(), self._expected)
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        if self._expected is None:
+            here, asked = (scope.get("server") or ("",))[0], headers.get("host", "")
+            return _strange_name(asked) if here in LOCAL and not _is_local(asked) else None
+        # In the same time whatever part of the key is right.
+        right = compare_digest(headers.get("authorization", "").encode(), self._expected)
+        return None if right or scope["path"] == OPEN else _wrong_key()
 
 
-def _refusal() -> JSONResponse:
+def _is_local(host: str) -> bool:
+    """Whether a header Host is an address, or localhost. A web page elsewhere can have its own name lead to this machine, and its
+    browser then takes the server for a part of it; but the name it asks for stays its own ("DNS rebinding")."""
+    name = re.sub(r":\d*$", "", host).strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost") or not name:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _strange_name(host: str) -> JSONResponse:
+    problem = Problem(
+        403, f"without a key, this server answers on its own machine as localhost or by address, and was asked as "
+        f"{host[:LONGEST_PATH]!r}. Ask localhost, or start it with --key-from VARIABLE: then any name will do.",
+        "strange_host",
+    )  # fmt: skip
+    return JSONResponse(problem.body, problem.status)
+
+
+def _wrong_key() -> JSONResponse:
     problem = Problem(
         401, "the key is missing or wrong. Send it as the header `Authorization: Bearer KEY` (api_key of OpenAI's client).",
         "invalid_api_key",
