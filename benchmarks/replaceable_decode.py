@@ -1,7 +1,8 @@
 """A frozen LLM with a small model beside it, against the LLM alone: tokens per second, memory, and loading the small model.
 
 The LLM is SmolLM2-135M-Instruct in float32; the small models are residuals cut from it that share its tables, of 8M and of
-at most 30M parameters. They are untrained, with the gate at one half: what decoding costs does not depend on the weights. All
+at most 30M parameters, and a branch of its last 8 layers, 28M. They are untrained, the residuals' gate at one half: what decoding
+costs does not depend on the weights. All
 contenders go through the same loop, one after the other in every round, and write greedily to the same length.
 
 Memory: each contender writes 16 texts in a fresh process, and the highest memory of that process while it writes counts,
@@ -34,7 +35,8 @@ from underdog.inference.memory import peak_bytes, reset_peak, resident_bytes
 from underdog.models import LanguageModel
 from underdog.settings import Settings
 from underdog.systems.replaceable import decoding, saved, starts
-from underdog.systems.replaceable.kinds import Residual
+from underdog.systems.replaceable.cut import above
+from underdog.systems.replaceable.kinds import Branch, Residual
 from underdog.systems.replaceable.pair import Pair, head_of
 from underdog.systems.replaceable.shared import Shared
 from underdog.systems.replaceable.small import ResidualSmall, Small, join
@@ -42,7 +44,8 @@ from underdog.systems.replaceable.small import ResidualSmall, Small, join
 MODEL = "smollm2-135m-instruct"
 LAYERS = {"8M": 7_100_000, "10M": 9_000_000, "30M": 28_500_000}
 """Parameters of the small models' layers; three projections of 0.33M each come on top."""
-DECODED = ("8M", "30M")
+BRANCH, BRANCH_LAYERS = "branch", 8
+DECODED = ("8M", "30M", BRANCH)
 LOADED = "10M"
 BATCHES = (1, 16)
 PROMPT, NEW = 32, 64
@@ -67,6 +70,7 @@ def main() -> int:
         folder = Path(scratch)
         shared = Shared(endless(settings))
         parameters = {name: save_small(shared, folder / name, most) for name, most in LAYERS.items()}
+        parameters[BRANCH] = save_branch(shared, folder / BRANCH)
         common.say(f"small models: {', '.join(f'{name} {count:,}' for name, count in parameters.items())} parameters")
         loading = [loading_s(shared, folder / LOADED) for _ in range(SWAPS)]
         smalls: dict[str, Small] = {name: shared.swap(name, folder / name).small for name in DECODED}
@@ -94,6 +98,13 @@ def save_small(shared: Shared, folder: Path, layers: int) -> int:
     assert isinstance(small, ResidualSmall)
     with torch.no_grad():
         small.gate.fill_(0.5 / small.kind.gate_scale)
+    saved.save(folder, small, shared.known, trained={"untrained": True})
+    return small.parameter_count()
+
+
+def save_branch(shared: Shared, folder: Path) -> int:
+    """The same for a branch."""
+    small = join(Branch(layers=BRANCH_LAYERS), above(shared.llm, BRANCH_LAYERS), shared.llm)
     saved.save(folder, small, shared.known, trained={"untrained": True})
     return small.parameter_count()
 
@@ -231,6 +242,11 @@ def ratio(ours: common.Speed, theirs: common.Speed) -> float:
     return median(t / o for o, t in zip(ours.seconds, theirs.seconds, strict=True))
 
 
+def words_of(name: str, parameters: int) -> str:
+    """A pair in a table."""
+    return f"with a {'branch' if name == BRANCH else 'residual'} of {parameters:,}"
+
+
 def report(
     speed: Mapping[int, Speeds],
     again: Mapping[int, Speeds],
@@ -242,7 +258,7 @@ def report(
     unchanged: bool,
     given: Namespace,
 ) -> int:
-    rows = {"LLM": "LLM alone", **{name: f"with a residual of {parameters[name]:,}" for name in DECODED}}
+    rows = {"LLM": "LLM alone", **{name: words_of(name, parameters[name]) for name in DECODED}}
     common.table(
         "Tokens per second (lowest to highest round)", ("contender", *(f"batch {size}" for size in BATCHES)),
         [*((words, *(str(speed[size][name]) for size in BATCHES)) for name, words in rows.items()),
