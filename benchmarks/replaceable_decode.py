@@ -2,8 +2,8 @@
 
 The LLM is SmolLM2-135M-Instruct in float32; the small models are residuals cut from it that share its tables, of 8M and of
 at most 30M parameters, and a branch of its last 8 layers, 28M. They are untrained, the residuals' gate at one half: what decoding
-costs does not depend on the weights. All
-contenders go through the same loop, one after the other in every round, and write greedily to the same length.
+costs does not depend on the weights. All contenders go through the same loop, one after the other in every round, and write
+greedily to the same length.
 
 Memory: each contender writes 16 texts in a fresh process, and the highest memory of that process while it writes counts,
 less what one with the same libraries alone takes. The pair's is held against the LLM's own plus the bytes of the small model's
