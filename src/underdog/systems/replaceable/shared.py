@@ -92,7 +92,7 @@ class Shared:
         return Pair(self.llm, self._of(name).small, precision=self._precision)
 
     def write(self, prompts: Sequence[str], plans: Sequence[Plan], names: Sequence[str | None]) -> list[Written]:
-        """Continue every prompt with the small model of its name (None: with the LLM alone), all through one pass of the LLM.
+        """Continue every prompt with the small model of its name (None: with the LLM alone), together.
 
         Raises UnknownName, PromptTooLong, NothingKnown, OutOfMemory.
         """
