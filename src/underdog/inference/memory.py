@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 import psutil
@@ -53,8 +54,7 @@ def reset_peak() -> None:
     Memory that was freed and kept (`keep_freed_memory`) goes back to the system first: it is no need of what comes now.
     """
     gc.collect()
-    if (libc := _glibc()) is not None:
-        libc.malloc_trim(0)
+    _trim()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -81,6 +81,31 @@ def keep_freed_memory() -> bool:
         return False
     map_threshold, trim_threshold = (-3, 32 * 2**20), (-1, 2**31 - 1)
     return bool(libc.mallopt(*map_threshold)) and bool(libc.mallopt(*trim_threshold))
+
+
+class FreedMemory:
+    """Gives memory that was freed and kept back to the system now and then, so that holes do not add up over many steps.
+
+    Batches of many sizes leave holes that later ones do not fit into: training a 135M model with steps of ten seconds went from
+    4 to 8 GB within a quarter of an hour. What is given back is cleared again when it is next used; once in `every_s` seconds
+    that is little work.
+    """
+
+    def __init__(self, every_s: float = 20.0, clock: Callable[[], float] = monotonic) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._last = clock()
+
+    def give_back(self) -> None:
+        """Do it, unless it was done a short while ago."""
+        now = self._clock()
+        if now - self._last >= self._every_s:
+            _trim()
+            self._last = now
+
+
+def _trim() -> None:
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

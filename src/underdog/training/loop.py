@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from underdog.errors import Interrupted, OutOfMemory, TrainingDiverged
 from underdog.inference.batches import by_budget
 from underdog.inference.layout import Layout
-from underdog.inference.memory import is_out_of_memory, peak_bytes, reset_peak
+from underdog.inference.memory import FreedMemory, is_out_of_memory, peak_bytes, reset_peak
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.training import checkpoint
@@ -168,6 +168,7 @@ class _Fitting:
         prepared: Any = self.accelerator.prepare(objective, optimizer)
         self.objective, self.optimizer = prepared
         self.budget = plan.tokens_per_batch or TRAINING_TOKENS[device.type]
+        self.freed = FreedMemory()
 
     @property
     def state(self) -> tuple[Sequence[nn.Parameter], Any, Training, Plan]:
@@ -192,6 +193,7 @@ class _Fitting:
         self.record.tokens += sum(self.lessons.length(index) for index in indices)
         self.record.target_tokens += sum(self.lessons.target_count(index) for index in indices)
         self.torn = False
+        self.freed.give_back()
 
     def show(self, watch: Watch, clock: Callable[[], float]) -> float:
         """Let `watch` look; return the seconds that it took."""
