@@ -18,7 +18,7 @@ from underdog.runs import Run, read_json, write_json
 from underdog.systems.stack import files
 from underdog.systems.stack.adapters import fresh
 from underdog.systems.stack.answerer import StackAnswerer, count_steps
-from underdog.systems.stack.build import build_stack, train_stack
+from underdog.systems.stack.build import train_stack, workshop
 from underdog.systems.stack.loading import find_stack, load_stack
 from underdog.task.splits import split
 from underdog.task.stack import Stack, Step
@@ -53,7 +53,12 @@ def stack(**fields: Any) -> Stack:
 
 
 def build(task: Task, described: Stack, folder: Path, progress: Recorder | None = None) -> StackAnswerer:
-    return build_stack(task, split(task), described, Run(folder), settings=settings(task.folder), progress=progress)
+    return load_stack(trained(task, described, folder, progress), settings(task.folder))
+
+
+def trained(task: Task, described: Stack, folder: Path, progress: Recorder | None = None) -> Path:
+    shop = workshop(task, split(task), described, Run(folder), settings=settings(task.folder), progress=progress)
+    return train_stack(task, shop)
 
 
 def quality(task: Task, answerer: StackAnswerer) -> float:
@@ -135,7 +140,7 @@ def test_a_stopped_training_goes_on_and_gives_the_same_weights(task: Task, learn
     with pytest.raises((Interrupted, KeyboardInterrupt)):
         build(task, stack(), tmp_path / "run", StopsAt("intermediate", 20))
     seen = Recorder()
-    folder = train_stack(task, split(task), stack(), Run(tmp_path / "run"), settings=settings(task.folder), progress=seen)
+    folder = trained(task, stack(), tmp_path / "run", seen)
     assert seen.trainings == ["stack · intermediate · seed 0", "stack · answer · seed 0"]
     assert min(done for what, done, _ in seen.steps if "intermediate" in what) >= 20
     assert folder.name == find_stack(learnt).name

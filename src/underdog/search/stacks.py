@@ -9,7 +9,7 @@ from underdog.answering import Answer
 from underdog.search.verdict import StepFacts, Traced
 from underdog.search.workbench import Workbench
 from underdog.systems.stack.answerer import count_steps
-from underdog.systems.stack.build import train_stack
+from underdog.systems.stack.build import train_stack, workshop
 from underdog.systems.stack.loading import read_stack
 from underdog.systems.stack.texts import collect_steps
 from underdog.systems.together.plans import StackPlan
@@ -37,7 +37,8 @@ def stack_plan(bench: Workbench, stack: Stack, seed: int) -> StackPlan:
     nothing to learn."""
     task = bench.task
     seed += task.spec.seed
-    folder = train_stack(task, bench.splits, stack, bench.run, settings=bench.settings, seed=seed, progress=bench.progress)
+    shop = workshop(task, bench.splits, stack, bench.run, settings=bench.settings, seed=seed, progress=bench.progress)
+    folder = train_stack(task, shop)
     inside = Path("..", "..", folder.relative_to(bench.run.folder))
     return StackPlan(name=stack.name, folder=str(inside), identity=folder.name)
 

@@ -10,10 +10,9 @@ from underdog.progress import Progress, Silent
 from underdog.recipes.labels import default_loss, default_scoring
 from underdog.runs import Run
 from underdog.settings import Settings
-from underdog.systems.stack.answerer import StackAnswerer
 from underdog.systems.stack.chain import Chain
 from underdog.systems.stack.lessons import Workshop
-from underdog.systems.stack.loading import FILE, load_stack
+from underdog.systems.stack.loading import FILE
 from underdog.systems.stack.teaching import train_steps
 from underdog.systems.stack.texts import collect_steps
 from underdog.task.splits import Splits
@@ -25,41 +24,12 @@ EPOCHS, RATE = 3, 5e-4
 """Of an adapter, where neither stack nor task file says."""
 
 
-def build_stack(
-    task: Task,
-    splits: Splits,
-    stack: Stack,
-    run: Run,
-    *,
-    settings: Settings,
-    seed: int = 0,
-    progress: Progress | None = None,
-    store: Store | None = None,
-) -> StackAnswerer:
-    """Return a stack that has learnt the task, training what is not finished in the run folder.
+def train_stack(task: Task, shop: Workshop) -> Path:
+    """Train a stack's steps, as far as that is not done, and return its folder in `stacks`, named by what it consists of.
 
-    `train_stack` gives its folder, which `load_stack` reads again. `store` is where what the teacher
-    says is kept (by default the task's own); nobody is asked: see `texts.record_steps`. Raises TaskError where nothing is
-    recorded, or no item is left to learn from; TrainingDiverged, OutOfMemory or Interrupted as training does.
+    `load_stack` makes an answerer of it. Raises TaskError where no item is left to learn from; TrainingDiverged, OutOfMemory
+    or Interrupted as training does.
     """
-    progress = progress or Silent()
-    folder = train_stack(task, splits, stack, run, settings=settings, seed=seed, progress=progress, store=store)
-    return load_stack(folder, settings, progress=progress)
-
-
-def train_stack(
-    task: Task,
-    splits: Splits,
-    stack: Stack,
-    run: Run,
-    *,
-    settings: Settings,
-    seed: int = 0,
-    progress: Progress | None = None,
-    store: Store | None = None,
-) -> Path:
-    """Train a stack's steps on the train split and return its folder in `stacks`, named by what it consists of."""
-    shop = workshop(task, splits, stack, run, settings=settings, seed=seed, progress=progress, store=store)
     adapters = train_steps(shop)
     what = _description(task, shop)
     steps = [
@@ -67,12 +37,12 @@ def train_stack(
         for number, adapter in enumerate(adapters)
     ]
     name = runs.fingerprint(what | {"steps": steps})
-    folder = run.folder / "stacks" / name
+    folder = shop.run.folder / "stacks" / name
     for step, adapter in zip(steps, adapters, strict=True):
         step["adapter"] = os.path.relpath(adapter, folder)
     notes = [*shop.texts.notes, *shop.notes]
     selected = [one.model_dump(mode="json") for one in shop.texts.selected]
-    about = {"task": _task_file(task), "seed": seed, "notes": notes, "selected": selected, "commit": runs.commit()}
+    about = {"task": _task_file(task), "seed": shop.plan.seed, "notes": notes, "selected": selected, "commit": runs.commit()}
     runs.write_json(folder / FILE, what | {"steps": steps} | about)
     return folder
 
@@ -88,8 +58,11 @@ def workshop(
     progress: Progress | None = None,
     store: Store | None = None,
 ) -> Workshop:
-    """All that the training of a stack needs, with what its teacher wrote about the train split. Raises TaskError where that is
-    nothing."""
+    """All that the training of a stack needs, with what its teacher wrote about the train split.
+
+    `store` is where that is kept (by default the task's own); nobody is asked: see `texts.record_steps`. Raises TaskError where
+    nothing is recorded.
+    """
     fixed = task.labels is not None
     return Workshop(
         stack=stack,
