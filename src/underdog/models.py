@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
-from underdog import weights
+from underdog import runs, weights
 from underdog.answering import Footprint
 from underdog.errors import DiskFull, ModelUnavailable
 from underdog.nanofft.modeling import register
@@ -270,17 +270,12 @@ def save(lm: LanguageModel, folder: Path) -> None:
         scratch.rename(folder)
     except Exception as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        if _is_disk_full(error):
+        if runs.is_disk_full(error):
             raise DiskFull(
                 f"{folder}: no room left while saving {lm.name!r} (about {lm.footprint().weights_bytes / 1e6:.0f} MB). "
                 "Nothing finished is lost. Free some space, or move the run folder, and start again."
             ) from error
         raise
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    """ENOSPC, also where safetensors reports it in words only."""
-    return getattr(error, "errno", None) == 28 or "No space left" in str(error) or "StorageFull" in str(error)
 
 
 def with_lora(lm: LanguageModel, rank: int) -> LanguageModel:

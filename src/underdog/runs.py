@@ -37,12 +37,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises DiskFull when there is no room, else CannotWrite.
     """
+    with whole_path(path) as scratch, scratch.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """`whole_file` for a writer that takes a path: it writes to the one that it is given."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            yield file
-            file.flush()
+        yield scratch
+        with scratch.open("rb") as file:
             os.fsync(file.fileno())
         scratch.replace(path)
     except BaseException as error:
@@ -50,11 +56,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             scratch.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, UnderdogError):
             raise _not_written(path, error) from error
+        if is_disk_full(error):
+            raise _not_written(path, OSError(errno.ENOSPC, str(error))) from error
         raise
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system has no room left, also where safetensors reports it in words only."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left" in str(error) or "StorageFull" in str(error)
+
+
 def _not_written(path: Path, error: OSError) -> DiskFull | CannotWrite:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFull(
             f"{path}: no room left to write this file. Nothing finished is lost. "
             "Free some space, or name a folder on another disk, and start again."

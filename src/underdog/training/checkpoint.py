@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load
-from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from underdog import runs
@@ -19,14 +18,15 @@ FILE = "checkpoint.safetensors"
 
 
 def save(folder: Path, learning: Sequence[nn.Parameter], optimizer: Any, record: Any, plan: Any) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint, whole or not at all, straight from where the tensors lie. Raises DiskFull or CannotWrite."""
     tensors: dict[str, Tensor] = {}
     for index, parameter in enumerate(learning):
         tensors[f"{index}.weight"] = parameter.detach().cpu().contiguous()
         for name, value in _state(optimizer, parameter).items():
             tensors[f"{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     metadata = {"record": json.dumps(asdict(record)), "plan": json.dumps(asdict(plan))}
-    runs.write_bytes(folder / FILE, to_bytes(tensors, metadata))
+    with runs.whole_path(folder / FILE) as scratch:
+        save_file(tensors, scratch, metadata)
 
 
 def restore(folder: Path, learning: Sequence[nn.Parameter], optimizer: Any, record: Any, plan: Any) -> bool:
@@ -34,16 +34,19 @@ def restore(folder: Path, learning: Sequence[nn.Parameter], optimizer: Any, reco
     path = folder / FILE
     if not path.exists():
         return False
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "pt") as file, torch.no_grad():
         metadata = file.metadata()
-    if json.loads(metadata["plan"]) != asdict(plan):
-        return False
-    tensors = load(path.read_bytes())
-    with torch.no_grad():
+        if json.loads(metadata["plan"]) != asdict(plan):
+            return False
+        names: dict[str, list[str]] = {}
+        for key in file.keys():  # noqa: SIM118 - it is no mapping
+            index, _, name = key.partition(".")
+            names.setdefault(index, []).append(name)
         for index, parameter in enumerate(learning):
-            parameter.copy_(tensors[f"{index}.weight"])
-            names = [key.partition(".")[2] for key in tensors if key.startswith(f"{index}.") and not key.endswith(".weight")]
-            _inner(optimizer).state[parameter] = {name: tensors[f"{index}.{name}"].to(parameter.device) for name in names}
+            kept = {name: file.get_tensor(f"{index}.{name}") for name in names[str(index)]}
+            parameter.copy_(kept.pop("weight"))
+            # Cloned: what is read is a view of the mapped file, which the next checkpoint replaces.
+            _inner(optimizer).state[parameter] = {name: value.to(parameter.device).clone() for name, value in kept.items()}
     for name, value in json.loads(metadata["record"]).items():
         setattr(record, name, value)
     return True

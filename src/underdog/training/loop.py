@@ -193,7 +193,6 @@ class _Fitting:
         self.record.tokens += sum(self.lessons.length(index) for index in indices)
         self.record.target_tokens += sum(self.lessons.target_count(index) for index in indices)
         self.torn = False
-        self.freed.give_back()
 
     def show(self, watch: Watch, clock: Callable[[], float]) -> float:
         """Let `watch` look; return the seconds that it took."""
@@ -224,6 +223,9 @@ class _Fitting:
                         value = self.objective(batch) / weight * bool(share)
                         self.accelerator.backward(value * self.accelerator.num_processes)
                     loss += float(value.detach())
+                    del batch, value
+                    if self.device.type == "cpu":
+                        self.freed.give_back()
                 return self._summed(loss)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
