@@ -9,21 +9,19 @@ FREEING = """
 import torch
 from underdog.inference import memory
 
+def work(blocks):
+    some = [torch.ones(1_000_000) for _ in range(blocks)]  # 4 MB each: blocks that the C library keeps when they are freed
+    return some.pop()  # holds the end of the heap, so that what lies below it is a hole
+
 assert memory.keep_freed_memory()
-now = [100.0]
-freed = memory.FreedMemory(every_s=20, clock=lambda: now[0])
-kept = [torch.ones(1_000_000) for _ in range(200)]  # 4 MB each: blocks that the C library keeps when they are freed
-last = kept.pop()  # holds the end of the heap, so that what lies below it is a hole
-del kept
-found = []
-for now[0] in (119.0, 120.0):
+freed = memory.FreedMemory(growth=1.5)
+found, held = [], []
+for blocks in (200, 200, 500, 50):
+    held.append(work(blocks))
+    found.append(memory.resident_bytes())
     freed.give_back()
     found.append(memory.resident_bytes())
-again = [torch.ones(1_000_000) for _ in range(200)]
-del again
-now[0] = 139.0
-freed.give_back()
-print(*found, memory.resident_bytes(), float(last[0]))
+print(*found)
 """
 
 PROGRAM = """
@@ -51,8 +49,10 @@ def test_a_new_peak_starts_without_the_memory_that_was_freed() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory")
-def test_holes_go_back_to_the_system_now_and_then_and_not_at_every_step() -> None:
+def test_freed_memory_goes_back_to_the_system_once_more_is_held_than_the_first_work_needed() -> None:
     done = subprocess.run([sys.executable, "-c", FREEING], capture_output=True, text=True, check=True)
-    early, due, soon, _ = map(float, done.stdout.split())
-    assert due < early - 600e6
-    assert soon > due + 600e6
+    first, kept, second, still, third, given, fourth, after = map(float, done.stdout.split())
+    assert abs(kept - first) < 50e6 and abs(still - second) < 50e6, "nothing is given back while no more is held"
+    assert third > 1.5 * first
+    assert given < third - 1500e6
+    assert fourth > given and abs(after - fourth) < 50e6, "what is needed is looked at anew"
