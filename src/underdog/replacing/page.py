@@ -225,7 +225,7 @@ def guide(found: Compared) -> list[tuple[str, str]]:
         ("residual", "The small model adds a correction to the LLM's prediction; before training it changes nothing."),
         (
             "branch",
-            "The small model is the LLM's last layers once more, trained; they run in place of the LLM's own, which stay as they are.",
+            "The small model is the LLM's last layers once more, trained. They run in place of the LLM's own, which stay.",
         ),
         ("alone", "The small model without the LLM."),
         ("lora, full", "A copy of the LLM is changed: with adapters of as many parameters as the small model, or all of it."),
