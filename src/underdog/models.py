@@ -327,18 +327,6 @@ def from_config(config: Mapping[str, Any]) -> Any:
         raise ModelUnavailable(f"no model can be made of this config: {str(error).splitlines()[0]}") from error
 
 
-def tie_tables(model: Any) -> None:
-    """Let head and token table be one where the config says so, after weights were assigned."""
-    if model.get_output_embeddings() is not None:
-        model.tie_weights()
-
-
-def drop_tables(model: Any) -> None:
-    """Take token table and vocabulary head off a model: what is left reads embeddings, and gives hidden states."""
-    model.set_input_embeddings(None)
-    model.set_output_embeddings(None)
-
-
 def parameters_of(name: str, settings: Settings) -> int:
     """Count a model's parameters without loading its weights, shared ones once."""
     location = weights.resolve(name, settings)

@@ -54,10 +54,8 @@ def whole_path(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not isinstance(error, UnderdogError):
+        if not isinstance(error, UnderdogError) and (isinstance(error, OSError) or is_disk_full(error)):
             raise _not_written(path, error) from error
-        if is_disk_full(error):
-            raise _not_written(path, OSError(errno.ENOSPC, str(error))) from error
         raise
 
 
@@ -67,15 +65,14 @@ def is_disk_full(error: BaseException) -> bool:
     return full or "No space left" in str(error) or "StorageFull" in str(error)
 
 
-def _not_written(path: Path, error: OSError) -> DiskFull | CannotWrite:
+def _not_written(path: Path, error: BaseException) -> DiskFull | CannotWrite:
     if is_disk_full(error):
         return DiskFull(
             f"{path}: no room left to write this file. Nothing finished is lost. "
             "Free some space, or name a folder on another disk, and start again."
         )
-    return CannotWrite(
-        f"{path} cannot be written: {error.strerror}. Check the folder and who may write there, or choose another."
-    )
+    why = getattr(error, "strerror", error)
+    return CannotWrite(f"{path} cannot be written: {why}. Check the folder and who may write there, or choose another.")
 
 
 def write_text(path: Path, text: str) -> None:

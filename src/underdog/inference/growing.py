@@ -1,6 +1,7 @@
 """A text as it grows by tokens: what of it may be shown, and where it stops."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -8,6 +9,14 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 WORD = "a"
 """Stands for the prompt; its own end will not do, as it may be a part of a character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What the text of a batch's row has grown by."""
+
+    row: int
+    text: str
 
 
 class Growing:

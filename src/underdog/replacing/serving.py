@@ -7,11 +7,12 @@ from underdog import models
 from underdog.config import Config
 from underdog.errors import UnderdogError
 from underdog.inference.generation import Plan
+from underdog.inference.growing import Piece
 from underdog.inference.memory import prepare_process
 from underdog.progress import Progress
 from underdog.replacing.registry import Registry
 from underdog.settings import Settings
-from underdog.systems.replaceable.shared import Piece, Shared
+from underdog.systems.replaceable.shared import Shared
 
 ALONE = "llm"
 """The name that stands for the LLM without a small model."""

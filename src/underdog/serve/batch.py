@@ -6,7 +6,7 @@ from typing import Literal
 
 from underdog.errors import OutOfMemory, UnderdogError
 from underdog.inference.generation import Plan, stream_batch
-from underdog.inference.growing import Growing
+from underdog.inference.growing import Growing, Piece
 from underdog.inference.memory import is_out_of_memory
 from underdog.models import LanguageModel
 from underdog.systems.replaceable.decoding import beginning, fitting
@@ -19,14 +19,6 @@ class Begun:
 
     prompt_tokens: tuple[int, ...]
     """Of each row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A row's text has grown."""
-
-    row: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from underdog.errors import RequestRefused, UnderdogError
 from underdog.inference.generation import Plan
+from underdog.inference.growing import Piece
 from underdog.models import LanguageModel
-from underdog.serve.batch import Begun, Ended, Event, Failed, Piece, Texts
+from underdog.serve.batch import Begun, Ended, Event, Failed, Texts
 from underdog.serve.replies import Head, Json, Problem, event, usage
 from underdog.serve.requests import MOST_ROWS, ChatRequest, CompletionRequest, Writing
 from underdog.systems.replaceable.shared import encoded

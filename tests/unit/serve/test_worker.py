@@ -14,9 +14,10 @@ from serving import PROMPT, Stepwise, until
 from underdog.answering import Answer, Answerer, Footprint, Question
 from underdog.errors import OutOfMemory, PromptTooLong, RequestRefused
 from underdog.inference.generation import Plan
+from underdog.inference.growing import Piece
 from underdog.models import LanguageModel
 from underdog.serve import batch
-from underdog.serve.batch import Begun, Ended, Event, Failed, Piece, Texts
+from underdog.serve.batch import Begun, Ended, Event, Failed, Texts
 from underdog.serve.served import One, SmallModels, single
 from underdog.serve.worker import Worker
 

@@ -1,4 +1,4 @@
-"""An LLM cut in two: the lower part as it is, with the LLM's own weights, and a copy of the last layers."""
+"""Models without some of their parts: below a cut, above it, and without tables."""
 
 import copy
 from dataclasses import replace
@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from underdog import models
 from underdog.errors import ModelUnavailable
 from underdog.models import LanguageModel
 from underdog.students.depth import keep_layers
@@ -32,9 +31,21 @@ def above(llm: LanguageModel, layers: int) -> LanguageModel:
     return keep_layers(llm, range(len(llm.layers) - layers, len(llm.layers)))
 
 
+def drop_tables(model: Any) -> None:
+    """Take token table and vocabulary head off a model: what is left reads embeddings, and gives hidden states."""
+    model.set_input_embeddings(None)
+    model.set_output_embeddings(None)
+
+
+def tie_tables(model: Any) -> None:
+    """Let head and token table be one where the config says so, after weights were assigned."""
+    if model.get_output_embeddings() is not None:
+        model.tie_weights()
+
+
 def drop_all_but_layers(model: Any) -> None:
     """Take off a model what is below its layers and above its last norm: what is left reads and gives hidden states."""
-    models.drop_tables(model)
+    drop_tables(model)
     if hasattr(model.config, "reads_states"):
         model.base_model.read_states()
 

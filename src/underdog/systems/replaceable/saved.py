@@ -18,6 +18,7 @@ from underdog import models, runs
 from underdog.errors import DiskFull, ModelUnavailable, SmallModelDamaged, SmallModelRefused
 from underdog.models import LanguageModel
 from underdog.systems.replaceable import fingerprints, tensors
+from underdog.systems.replaceable.cut import tie_tables
 from underdog.systems.replaceable.kinds import Kind
 from underdog.systems.replaceable.small import Small, frame
 
@@ -141,7 +142,7 @@ def load_for(folder: Path, known: Llm, llm: LanguageModel | None, tokenizer: Any
         with models.hollow():
             small = frame(found.kind, LanguageModel(folder.name, models.from_config(config), tokenizer), llm)
         unexpected = small.load_state_dict(state, strict=False, assign=True).unexpected_keys
-        models.tie_tables(small.model)
+        tie_tables(small.model)
     except (ValueError, ModelUnavailable, RuntimeError) as error:
         raise SmallModelDamaged(f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}. {_AGAIN}") from error
     bare = [name for name, parameter in small.named_parameters() if parameter.is_meta]

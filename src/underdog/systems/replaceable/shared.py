@@ -8,7 +8,7 @@ from time import perf_counter
 from underdog.errors import unknown
 from underdog.inference.answerer import ANSWERING_TOKENS, Precision
 from underdog.inference.generation import WRITING, Plan, Written
-from underdog.inference.growing import Growing
+from underdog.inference.growing import Growing, Piece
 from underdog.models import LanguageModel
 from underdog.nanofft.tokens import check_known
 from underdog.systems.replaceable import decoding, fingerprints, saved
@@ -26,14 +26,6 @@ class Live:
     folder: Path
     seconds: float
     """That loading it took."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What a text has grown by: the text of one token, or of several that make up a character only together."""
-
-    row: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from underdog import models
 from underdog.errors import SmallModelRefused, TokenizersDiffer
 from underdog.models import LanguageModel
-from underdog.systems.replaceable.cut import drop_all_but_layers
+from underdog.systems.replaceable.cut import drop_all_but_layers, drop_tables
 from underdog.systems.replaceable.kinds import Branch, Follower, Hidden, Informed, Kind, Residual
 
 Head = Callable[[Tensor], Tensor]
@@ -147,7 +146,7 @@ class SharedTablesSmall(ResidualSmall):
         super().__init__(kind, part, llm)
         self.token = _carrying(llm.input_width, part.input_width)
         self.out = _carrying(part.head_weight.shape[1], llm.head_weight.shape[1])
-        models.drop_tables(part.model)
+        drop_tables(part.model)
 
     def inputs(self, seen: Seen) -> Tensor:
         assert seen.embeddings is not None
