@@ -52,6 +52,10 @@ class CannotWrite(UnderdogError, OSError):
     """A file or folder cannot be written, for a reason other than a full disk."""
 
 
+class CannotDecide(UnderdogError, ValueError):
+    """Models that work together are asked what nothing they say decides, such as a free answer by likelihood."""
+
+
 class StoreUnavailable(UnderdogError, OSError):
     """A knowledge store is not there, cannot be reached, or is no store."""
 

@@ -32,6 +32,7 @@ class BenchParts:
 
     bench: Workbench
     _answerers: dict[Leaf, Answerer] = field(default_factory=dict, init=False)
+    _speakers: dict[ModelPlan | RemotePlan, Speaker] = field(default_factory=dict, init=False)
     _models: dict[str, LanguageModel] = field(default_factory=dict, init=False)
     _stacks: dict[str, StackAnswerer] = field(default_factory=dict, init=False)
 
@@ -41,12 +42,9 @@ class BenchParts:
         return self._answerers[plan]
 
     def speaker(self, plan: ModelPlan | RemotePlan) -> Speaker:
-        if isinstance(plan, RemotePlan):
-            size = plan.teacher.parameters or 0
-            return Speaker(
-                plan.name, plan.teacher.model, plan.teacher.revision, StoredWriter(self, plan), Footprint(size, size, 0)
-            )
-        return Speaker(plan.name, plan.identity, "", StoredWriter(self, plan), self.footprint(plan))
+        if plan not in self._speakers:
+            self._speakers[plan] = self._speaking(plan)
+        return self._speakers[plan]
 
     def footprint(self, plan: ModelPlan | StackPlan) -> Footprint:
         """Size of a model or stack, kept: it is not loaded for that again."""
@@ -89,6 +87,14 @@ class BenchParts:
             place = Path(normpath(self.bench.run.folder / SYSTEMS / "any" / plan.folder))
             self._stacks[plan.identity] = load_stack(place, self.bench.settings, progress=self.bench.progress)
         return self._stacks[plan.identity]
+
+    def _speaking(self, plan: ModelPlan | RemotePlan) -> Speaker:
+        if isinstance(plan, RemotePlan):
+            size = plan.teacher.parameters or 0
+            return Speaker(
+                plan.name, plan.teacher.model, plan.teacher.revision, StoredWriter(self, plan), Footprint(size, size, 0)
+            )
+        return Speaker(plan.name, plan.identity, "", StoredWriter(self, plan), self.footprint(plan))
 
     def _remote(self, plan: RemotePlan) -> Answerer:
         writer = StoredWriter(self, plan)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
 from underdog.answering import Answer, Answerer, Footprint, Question
-from underdog.errors import SpendingCapReached, TeacherUnavailable
+from underdog.errors import CannotDecide, SpendingCapReached, TeacherUnavailable
 from underdog.systems.together.footprint import together
 from underdog.systems.together.threshold import NO_ANSWER
 from underdog.systems.together.votes import confidence_of
@@ -49,7 +49,7 @@ class Cascade:
         """Answer every question, in order.
 
         With `when_unreachable: small`, an answer of the small model stands, marked by its `problem`, where the big one cannot be
-        reached or gives none. Else raises TeacherUnavailable or SpendingCapReached. Raises ValueError where the small one
+        reached or gives none. Else raises TeacherUnavailable or SpendingCapReached. Raises CannotDecide where the small one
         cannot tell how sure it is.
         """
         answers = [replace(answer, by=self.small.name) for answer in self.small.answer(questions)]
@@ -80,13 +80,13 @@ class Cascade:
 
 
 def sureness(answer: Answer) -> float:
-    """How sure an answer is: NO_ANSWER, below every threshold, where there is none. Raises ValueError where nothing tells it."""
+    """How sure an answer is: NO_ANSWER, below every threshold, where there is none. Raises CannotDecide where nothing tells it."""
     if answer.text is None:
         return NO_ANSWER
     found = confidence_of(answer)
     if found is None:
-        raise ValueError(
+        raise CannotDecide(
             f"item {answer.question_id!r}: nothing tells how sure the small model is of its answer. A cascade's small model "
-            "must weigh choices, or be a vote."
+            "must weigh choices, or be a vote. Ask questions with choices, or let a vote or samples answer first."
         )
     return found

@@ -51,6 +51,7 @@ class FreshParts:
     """Makes what asks a server. None: it is asked directly, which a teacher with a cap on spending is refused."""
     _models: dict[str, LanguageModel] = field(default_factory=dict, init=False)
     _answerers: dict[Leaf, Answerer] = field(default_factory=dict, init=False)
+    _speakers: dict[ModelPlan | RemotePlan, Speaker] = field(default_factory=dict, init=False)
 
     def answerer(self, plan: Leaf) -> Answerer:
         if plan not in self._answerers:
@@ -58,6 +59,11 @@ class FreshParts:
         return self._answerers[plan]
 
     def speaker(self, plan: ModelPlan | RemotePlan) -> Speaker:
+        if plan not in self._speakers:
+            self._speakers[plan] = self._speaking(plan)
+        return self._speakers[plan]
+
+    def _speaking(self, plan: ModelPlan | RemotePlan) -> Speaker:
         if isinstance(plan, RemotePlan):
             size = plan.teacher.parameters or 0
             writer = self._writer(plan.teacher)

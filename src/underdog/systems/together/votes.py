@@ -7,6 +7,7 @@ from math import exp
 import numpy as np
 
 from underdog.answering import Answer, Answerer, Footprint, Question
+from underdog.errors import CannotDecide
 from underdog.evaluation.calibration import choice_matrix, scaled
 from underdog.evaluation.metrics import last_number, normalise
 from underdog.systems.together.footprint import per_answer, together
@@ -47,14 +48,17 @@ def majority(question: Question, answers: Sequence[Answer], same: Same = normali
 def likeliest(question: Question, answers: Sequence[Answer], weights: Sequence[float]) -> Answer:
     """Return the choice with the largest weighted sum of log-probabilities. Members without an answer abstain.
 
-    Raises ValueError where a member answered without weighing the choices.
+    Raises CannotDecide where a member answered without weighing the choices.
     """
     given = [(answer, weight) for answer, weight in zip(answers, weights, strict=True) if answer.text is not None]
     if not given:
         return nobody(question, answers)
     for answer, _ in given:
         if len(answer.log_probabilities) != len(question.choices) or not question.choices:
-            raise ValueError(f"a vote by likelihood needs a log-probability of every choice of item {question.id!r}")
+            raise CannotDecide(
+                f"item {question.id!r}: a vote by likelihood needs a log-probability of every choice, and a member "
+                "gives none. Ask questions with choices, or let the vote count voices (`how: majority`)."
+            )
     opinions = np.array([[answer.log_probabilities for answer, _ in given]])
     values = combined(opinions, np.array([weight for _, weight in given]))[0]
     best = int(values.argmax())

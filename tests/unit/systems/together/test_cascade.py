@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from underdog.answering import Answer, Question
-from underdog.errors import SpendingCapReached, TeacherUnavailable
+from underdog.errors import CannotDecide, SpendingCapReached, TeacherUnavailable
 from underdog.systems.together.cascade import Cascade
 from underdog.systems.together.votes import Vote
 from unit.systems.together.scripted import Member, question, said, weighed
@@ -97,5 +97,5 @@ def test_a_vote_can_be_the_small_one_by_its_share() -> None:
 
 def test_a_small_model_that_cannot_tell_how_sure_it_is_is_refused() -> None:
     dumb = Member("small", {"sure": said("sure", "red")})
-    with pytest.raises(ValueError, match="item 'sure': nothing tells how sure the small model is"):
+    with pytest.raises(CannotDecide, match="item 'sure': nothing tells how sure the small model is"):
         cascade(dumb, big()).answer(QUESTIONS[:1])

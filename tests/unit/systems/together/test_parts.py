@@ -1,6 +1,8 @@
 """A system from its plan: models loaded once, folders found, what asking a server needs, and the cost of the whole chain."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +11,16 @@ from underdog.answering import Question
 from underdog.errors import ModelUnavailable, UnderdogError
 from underdog.evaluation import cost as single_cost
 from underdog.runs import write_text
+from underdog.search.members import BenchParts
 from underdog.settings import Settings
 from underdog.systems.together import cost
 from underdog.systems.together.parts import FreshParts, NamedModel, open_system
 from underdog.systems.together.plans import (
     CalibratedPlan,
     CascadePlan,
+    DebatePlan,
     ModelPlan,
+    Parts,
     RemotePlan,
     SamplesPlan,
     SamplingPlan,
@@ -29,6 +34,9 @@ from underdog.systems.together.votes import Vote
 from underdog.task.teachers import RemoteTeacher
 
 QUESTIONS = [Question(f"q{n}", f"Where is my card? {n}", "\nIntent:", ("card arrival", "exchange rate")) for n in range(12)]
+
+NO_BENCH: Any = None
+"""For members whose size needs no run."""
 
 
 def model(name: str = "a", folder: str = "../../students/one") -> ModelPlan:
@@ -84,6 +92,20 @@ def test_equal_plans_are_one_object_and_models_are_loaded_once(run: Path) -> Non
     assert isinstance(first, NamedModel) and isinstance(third, NamedModel)
     assert first.lm is third.lm
     assert (first.name, third.name) == ("a", "other name")
+
+
+@pytest.mark.parametrize(
+    "makes", [lambda run: FreshParts(settings(run), run / "systems" / "abc"), lambda run: BenchParts(NO_BENCH)]
+)
+def test_a_model_that_speaks_twice_is_one_speaker(run: Path, makes: Callable[[Path], Parts]) -> None:
+    parts = makes(run)
+    teacher = RemoteTeacher(name="far", model="m", url="http://127.0.0.1:9/v1", parameters=70)
+    far = RemotePlan(name="far", teacher=teacher, max_new_tokens=8)
+    plan = DebatePlan(
+        name="d", members=(far, far), rounds=1, template="{question} {others}", sampling=sampling(), metric="accuracy"
+    )
+    found = build(plan, parts).footprint()
+    assert (found.parameters, found.parameters_per_answer) == (70, 4 * 70)
 
 
 def test_a_broken_system_file_is_refused(tmp_path: Path) -> None:

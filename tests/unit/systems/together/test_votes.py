@@ -4,6 +4,7 @@ from math import exp
 
 import pytest
 
+from underdog.errors import CannotDecide
 from underdog.systems.together.samples import Samples
 from underdog.systems.together.votes import Calibrated, Vote, confidence_of, majority, same_for
 from underdog.teachers.writing import Sampling
@@ -50,8 +51,13 @@ def test_the_likelihood_vote_adds_log_probabilities() -> None:
 
 
 def test_a_likelihood_vote_refuses_members_that_weigh_nothing() -> None:
-    with pytest.raises(ValueError, match="needs a log-probability of every choice of item 'q'"):
-        Vote("v", [member("a", said("q", "red"))] * 2, weights=(1, 1)).answer([question("q")])
+    vote = Vote("v", [member("a", said("q", "red"))] * 2, weights=(1, 1))
+    with pytest.raises(
+        CannotDecide, match=r"item 'q': a vote by likelihood .* and a member gives none. Ask questions with choices"
+    ):
+        vote.answer([question("q")])
+    with pytest.raises(CannotDecide, match="item 'q': a vote by likelihood"):
+        vote.answer([question("q", ())])
     with pytest.raises(ValueError, match="vote 'v' has 1 members, but 2 weights"):
         Vote("v", [member("a")], weights=(1, 1))
 
