@@ -80,7 +80,7 @@ class Cascade:
 
 
 def sureness(answer: Answer) -> float:
-    """How sure an answer is: NO_ANSWER, below every threshold, where there is none. Raises CannotDecide where nothing tells it."""
+    """How sure an answer is: NO_ANSWER, below every threshold, where there is none. Raises CannotDecide where nothing does."""
     if answer.text is None:
         return NO_ANSWER
     found = confidence_of(answer)
