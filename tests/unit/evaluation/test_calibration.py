@@ -9,6 +9,7 @@ from scipy.special import log_softmax
 from underdog.evaluation.calibration import (
     calibration,
     choice_matrix,
+    errors_by_chance,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -39,6 +40,27 @@ def test_a_planted_temperature_is_found_and_the_error_mended(heat: float) -> Non
         assert made.equal_width_before > 4 * made.equal_width_after
         assert made.nll_after < made.nll_before
     assert (made.fitted_on, made.n, made.temperature) == (4_000, 4_000, found)
+
+
+@pytest.mark.parametrize(("heat", "items"), [(1.0, 200), (1.5, 200), (1.5, 1_000), (3.0, 200)])
+def test_intervals_of_the_error_hold_the_truth(heat: float, items: int) -> None:
+    many, golds = planted(60_000, heat, seed=9)
+    truth = 0.0 if heat == 1.0 else expected_calibration_error(top_confidence(many), many.argmax(1) == golds)
+    held = 0
+    for seed in range(12):
+        lp, gold = planted(items, heat, seed=100 + seed)
+        found = calibration(1.0, lp, gold, fitted_on=items, seed=seed).ece_before
+        assert 0 <= found.low <= found.mean <= found.high
+        held += found.low <= truth <= found.high
+    assert held >= 9
+
+
+def test_what_chance_shows_is_the_mean_gap_of_a_coin() -> None:
+    sure = np.full(400, 0.5)
+    found = errors_by_chance(sure, draws=4_000)
+    expected = np.sqrt(2 / np.pi) * 0.5 / np.sqrt(400 / 15)  # mean |error| of a share over bins of 26 or 27 items
+    assert found.mean() == pytest.approx(expected, rel=0.05)
+    assert (errors_by_chance(sure, draws=50) == errors_by_chance(sure, draws=50)).all()
 
 
 def test_the_temperature_is_that_of_a_fine_grid() -> None:

@@ -37,7 +37,8 @@ FACTS = SystemFacts(
             member="labels",
             calibration=Calibration(
                 temperature=1.8, fitted_on=1003, n=3080,
-                ece_before=estimate(0.12, 0.1, 0.14), ece_after=estimate(0.02, 0.01, 0.03), equal_width_before=0.11,
+                ece_before=estimate(0.12, 0.1, 0.14), ece_after=estimate(0.02, 0.01, 0.03), ece_by_chance=0.018,
+                equal_width_before=0.11,
                 equal_width_after=0.021, nll_before=0.9, nll_after=0.6,
             ),
         ),
@@ -91,7 +92,7 @@ def test_its_own_table_tells_how_it_was_set() -> None:
         "model, because the big one gave no answer"
     )
     (member,) = calibration_table(together()).rows
-    assert member.cells == ("labels", "1.80", "1,003", "12.0 % (10.0–14.0)", "2.0 % (1.0–3.0)", "11.0 %", "2.1 %")
+    assert member.cells == ("labels", "1.80", "1,003", "12.0 % (10.0–14.0)", "2.0 % (1.0–3.0)", "1.8 %", "11.0 %", "2.1 %")
     (pair,) = agreement_table(together()).rows
     assert pair.cells == ("labels", "smollm2", "81.0 % (80.0–82.0)", "3,080")
 
