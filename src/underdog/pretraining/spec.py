@@ -20,8 +20,8 @@ class NewModel(Config):
     kind: Literal["nanofft"] = "nanofft"
     embedding_size: PositiveInt = 1024
     """C, the width of token and position tables, and between a block's linear layers."""
-    hidden_size: PositiveInt = 384
-    """E, the width of the states."""
+    hidden_size: Annotated[int, Field(gt=0, multiple_of=8)] = 384
+    """E, the width of the states; mixing cuts it into 8 heads."""
     context: Annotated[int, Field(ge=2)] = 370
     """T, most tokens that it reads at once."""
     layers: PositiveInt = 7

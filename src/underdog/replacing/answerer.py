@@ -131,8 +131,8 @@ class PairAnswerer:
     def footprint(self) -> Footprint:
         """Both models; an answer uses both, less the LLM's layers that a branch stands in for."""
         llm, small = self._llm.footprint(), self.pair.small
-        own, kept = small.parameter_count(), len(self._llm.layers) - small.skips
-        idle = sum(parameter.numel() for parameter in self._llm.layers[kept:].parameters())
+        own, skipped = small.parameter_count(), self._llm.layers[-small.skips :] if small.skips else ()
+        idle = sum(parameter.numel() for layer in skipped for parameter in layer.parameters())
         weights = llm.weights_bytes + sum(p.numel() * p.element_size() for p in small.parameters())
         return Footprint(llm.parameters + own, llm.parameters + own - idle, weights)
 

@@ -10,7 +10,7 @@ from underdog.errors import TrainingDiverged
 from underdog.progress import Progress
 from underdog.replacing import learners, recordings
 from underdog.replacing.ready import Bench
-from underdog.replacing.ways import Alone, BranchWay, Lora, Replaceable, Way
+from underdog.replacing.ways import Alone, BranchWay, Lora, NanoFFT, Replaceable, Way
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.training import LIGHTER as SMALLER
 from underdog.training import checkpoint
@@ -129,7 +129,10 @@ def _shape(bench: Bench, way: Way) -> dict[str, Any]:
     """The way without what the plan holds, and without names."""
     said = way.model_dump(mode="json", exclude={"name", "learning_rate", "steps", "batch_size", "equal_to"})
     if isinstance(way, Alone | Replaceable) and not isinstance(way, BranchWay):
-        said["small"] = (way.small or bench.spec.small).model_dump(mode="json")
+        start = way.small or bench.spec.small
+        said["small"] = start.model_dump(mode="json")
+        if isinstance(start, NanoFFT) and bench.spec.task is not None:  # in a text's own name the context stands already
+            said["small"]["context"] = start.context or bench.context
     return said
 
 

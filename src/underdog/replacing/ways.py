@@ -60,8 +60,8 @@ class NanoFFT(Config):
     kind: Literal["nanofft"] = "nanofft"
     size: Size | None = None
     """Most parameters: the widest states that fit are taken."""
-    hidden_size: PositiveInt | None = None
-    """Width of the states, in place of a size."""
+    hidden_size: Annotated[int, Field(gt=0, multiple_of=8)] | None = None
+    """Width of the states, in place of a size; mixing cuts it into 8 heads."""
     layers: PositiveInt = 7
     context: Annotated[int, Field(ge=2)] | None = None
     """Most tokens that it reads; None stands for `training.context`."""

@@ -46,6 +46,7 @@ def test_a_model_that_is_there_already_keeps_capitals_and_lines(tmp_path: Path) 
     [
         ("layers: 2", "layer: 2", "tales.yaml:3: field 'model.layer' is not known. Did you mean 'layers'? Allowed: kind, "),
         ("steps: 12, ", "", "tales.yaml:4: field 'training.steps' is missing. Add it: Optimiser steps."),
+        ("hidden_size: 32", "hidden_size: 100", "tales.yaml:3: field 'model.hidden_size' is 100; it must be a multiple of 8."),
         ("context: 32", "context: 1", "tales.yaml:3: field 'model.context' is 1; it must be 2 or more."),
         ("name: tales", "name: ../up", "'name' is '../up'; it must be letters, digits, dots, dashes and underscores."),
         (

@@ -72,6 +72,7 @@ def test_texts_come_from_a_column_too(folder: Path) -> None:
         ("text: texts", "text: texts\ntask: task.yaml", "tales.yaml:4: both 'text' and 'task' are written. Name one"),
         ("hidden_size: 32, ", "", "tales.yaml:4: neither size nor hidden_size is written. Name one: the most parameters"),
         ("hidden_size: 32", "hidden_size: 32, size: 3M", "tales.yaml:4: both size and hidden_size are written. Name one"),
+        ("hidden_size: 32", "hidden_size: 30", "tales.yaml:4: field 'small.hidden_size' is 30; it must be a multiple of 8."),
         ("hidden_size: 32", "size: tiny", "tales.yaml:4: 'tiny' is not a size. Write a number of parameters with K, M or B"),
         ("- lora", "- lora\n  - lora", "tales.yaml:10: two ways are called 'lora'. Give one of them another with `name: ...`."),
         ("- lora", "- {kind: lora, name: llm}", "tales.yaml:9: no way can be called 'llm': that is the LLM alone."),

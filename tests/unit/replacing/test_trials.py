@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import replaces
+from flow import planted
 from underdog.errors import SmallModelRefused, TrainingDiverged
 from underdog.progress import Silent
 from underdog.replacing import trials
@@ -25,6 +26,21 @@ def test_a_learning_rate_that_diverges_is_passed_over_and_not_tried_again(tmp_pa
     assert chosen.best.facts["steps"] == 4
     monkeypatch.setattr(trials, "fit", lambda *_, **__: pytest.fail("trained twice"))
     assert train_way(bench, bench.spec.way("alone")) == chosen
+
+
+def test_another_context_is_another_training_of_a_task_too(tmp_path: Path):
+    """Where nothing else is said, a feed-forward-in-time small model has the positions of `training.context`."""
+    planted.write_task(tmp_path, planted.label_rows(40))
+    content = replaces.FILE.replace("text: texts", "task: task.yaml").replace("layers: 1}", "layers: 1, context: 32}")
+
+    def names(content: str) -> list[str]:
+        bench = replaces.bench(replaces.write(tmp_path, content))
+        return [trials.name_of(bench, way, bench.spec.plan(way, 1e-2, 0)) for way in bench.spec.ways]
+
+    said, left_open = names(content), names(content.replace(", context: 32}", "}"))
+    wider = names(content.replace(", context: 32}", "}").replace("context: 32", "context: 64"))
+    assert left_open == said
+    assert [one == other for one, other in zip(said, wider, strict=True)] == [False] * 4 + [True], "a LoRA is as large as it"
 
 
 def test_where_every_learning_rate_diverges_all_are_named(tmp_path: Path):

@@ -1,15 +1,18 @@
 """What the LLM makes of a text, recorded once: the same as live, taken up where it was left, and damage is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import pairs
 import tiny
 from underdog.errors import ModelUnavailable, RecordingDamaged, TextTooShort
 from underdog.models import LanguageModel
+from underdog.replacing.answerer import PairAnswerer
 from underdog.systems.replaceable import fingerprints, recording, starts
 from underdog.systems.replaceable.lessons import PairObjective, Passage, Passages, RecordedBlocks
 from underdog.systems.replaceable.pair import Pair
@@ -197,6 +200,17 @@ def test_the_llm_cut_down_keeps_its_vocabulary_and_stays_within_the_size(llm):
     with pytest.raises(ModelUnavailable, match=r"no small model of 1,000 parameters can be cut .* Allow that many, or share the"):
         starts.shrunk(llm, 1_000, texts)
     assert fingerprints.of_llm(llm) == before
+
+
+def test_an_llm_without_a_list_of_layers_cannot_be_shrunk_and_that_is_said(llm):
+    cutter = llm.tokenizer
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+    other = replace(llm, name="gpt", model=GPT2LMHeadModel(GPT2Config(vocab_size=len(cutter), **sizes)))
+    with pytest.raises(ModelUnavailable, match=r"'gpt' \(GPT2Model\) cannot be cut: .* Take `small: \{kind: nanofft, "):
+        starts.shrunk(other, 10_000, tiny.TEXTS)
+    pair = pairs.pair("follower", other, pairs.nanofft())
+    size = PairAnswerer(pair, "pair").footprint()
+    assert size.parameters == size.parameters_per_answer == other.parameter_count() + pair.small.parameter_count()
 
 
 def test_tables_are_copied_and_cut_to_the_shorter_context():

@@ -22,8 +22,13 @@ def shrunk(llm: LanguageModel, parameters: int, texts: Sequence[str], *, without
     them the neurons that are most active.
 
     `without_tables` counts layers only, for a small model that shares the LLM's tables. Raises ModelUnavailable where not
-    even one narrow layer fits.
+    even one narrow layer fits, or where the LLM cannot be cut.
     """
+    if not hasattr(llm.backbone, "layers"):
+        raise ModelUnavailable(
+            f"{llm.name!r} ({type(llm.backbone).__name__}) cannot be cut: it has no list of layers. "
+            "Take `small: {kind: nanofft, ...}`, which needs none."
+        )
     counted = _count_outside(llm, without_tables)
     shapes = [
         (layers, neurons, counted + layers * _count_layer(llm, neurons))
