@@ -156,6 +156,34 @@ def test_a_big_model_that_goes_away_leaves_marked_answers_or_stops_the_run(tmp_p
     assert any("System 'small first' was left out: big could not be reached" in note for note in verdict.notes)
 
 
+@pytest.mark.parametrize("when", ["small", "fail"])
+def test_a_big_model_that_cannot_be_understood_is_no_big_model(tmp_path: Path, when: str) -> None:
+    rows, _ = half_secret(240)
+    with FaultyServer(lambda prompt, time: Say("Hm.")) as server:
+        big = {"name": "big", "model": "big-model", "url": server.url, "parameters": BIG, "ask": None}
+        weak = {"name": "weak", "published": {"quality": 0.5, "items": 100, "source": "somewhere"}}
+        systems = [CASCADE | {"when_unreachable": when}]
+        file = write_task(tmp_path, rows, teachers=[big, weak], reference="weak", goal={"seeds": 1}, systems=systems)
+        verdict = planted.find(file).verdict
+    assert verdict.systems == ()
+    assert any("System 'small first' was left out: big gave no answer to any of" in note for note in verdict.notes)
+
+
+def test_thresholds_are_chosen_where_the_big_model_answered(tmp_path: Path) -> None:
+    rows, known = half_secret(300)
+    answer = knowing(known)
+    with FaultyServer(lambda prompt, time: Say("Hm.") if "exchange" in prompt else answer(prompt, time)) as server:
+        big = {"name": "big", "model": "big-model", "url": server.url, "parameters": BIG, "ask": None}
+        weak = {"name": "weak", "published": {"quality": 0.5, "items": 100, "source": "somewhere"}}
+        systems = [CASCADE | {"when_unreachable": "small"}]
+        file = write_task(tmp_path, rows, teachers=[big, weak], reference="weak", goal={"seeds": 1}, systems=systems)
+        verdict = planted.find(file).verdict
+    ((curve,),) = [one.curves for one in verdict.systems]
+    (answered,) = {point.quality.n for point in curve.points}
+    assert 0 < answered < verdict.split_sizes["valid"] / 2
+    assert curve.points[-1].quality.mean == pytest.approx(1.0)
+
+
 def test_votes_of_students_and_of_systems(find: Finder) -> None:
     rows, _ = half_secret(240)
     found = find(

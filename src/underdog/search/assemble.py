@@ -8,7 +8,7 @@ import numpy as np
 from underdog.answering import Answer
 from underdog.errors import SpendingCapReached, TaskError, TeacherUnavailable
 from underdog.evaluation.metrics import metric
-from underdog.search.curves import agreement, cascaded, curve
+from underdog.search.curves import agreement, answered, cascaded, curve
 from underdog.search.fitting import calibrated, vote_weights
 from underdog.search.member_plans import member_plan
 from underdog.search.members import BenchParts
@@ -61,7 +61,7 @@ class Systems:
 
 def assemble(bench: Workbench, found: Search) -> Systems:
     """Put every system of the task together, with the students of each seed. One whose student was never taught, or whose big
-    model could not be reached though `when_unreachable: small` was chosen, is left out with a note."""
+    model could not be understood, or not be reached though `when_unreachable: small` was chosen, is left out with a note."""
     parts, spec = BenchParts(bench), bench.task.spec
     made, notes = [], []
     for system in spec.systems:
@@ -79,7 +79,7 @@ def assemble(bench: Workbench, found: Search) -> Systems:
 
 
 class _NoThreshold(Exception):
-    """A cascade's big model could not be reached on validation."""
+    """A cascade's big model could not be reached on validation, or could not be understood."""
 
 
 @dataclass
@@ -184,13 +184,10 @@ class Assembly:
         small, big = self._calibrated(self.plan(system.small)), self.plan(system.big)
         said = self._answers(small)
         theirs = self._asked_big(system, big)
-        confidence = np.array([sureness(answer) for answer in said])
-        fall_back = system.when_unreachable == "small"
-        quality = self._quality(said, theirs, fall_back)
-        found = cuts(confidence, quality)
+        found = cuts(np.array([sureness(answer) for answer in said]), self._quality(said, theirs))
         chosen = within(found, found[-1].quality, system.margin) if system.calls is None else at_most(found, system.calls)
-        if theirs is not None:
-            self.curves[system.name] = curve(self.bench, "validation", said, theirs, self.items, fall_back=fall_back)
+        if theirs is not None and (drawn := curve(self.bench, "validation", said, theirs, self.items)) is not None:
+            self.curves[system.name] = drawn
         return CascadePlan(
             name=system.name,
             small=small,
@@ -201,8 +198,9 @@ class Assembly:
         )
 
     def _asked_big(self, system: Cascade, big: Plan) -> list[Answer] | None:
+        """The big model's answers about validation; None where it could not be reached and need not have been."""
         try:
-            return self._answers(big)
+            found = self._answers(big)
         except (TeacherUnavailable, SpendingCapReached) as error:
             if system.when_unreachable == "fail":
                 raise
@@ -212,13 +210,23 @@ class Assembly:
                     "when it can, or choose by `calls`."
                 ) from None
             return None
+        if not answered(found):
+            why = next((one.problem for one in found if one.problem), "its replies held none")
+            raise _NoThreshold(
+                f"{system.big} gave no answer to any of {len(found):,} validation questions ({why}). Check how it is asked, or "
+                "name another model."
+            )
+        return found
 
-    def _quality(self, said: Sequence[Answer], theirs: Sequence[Answer] | None, fall_back: bool) -> Quality:
-        """The cascade's quality on validation as a function of where the big model is asked; NaN where it was not reached."""
-        gold, measure = [item.answer for item in self.items], metric(self.bench.task.spec.metric)
+    def _quality(self, said: Sequence[Answer], theirs: Sequence[Answer] | None) -> Quality:
+        """The cascade's quality on validation as a function of where the big model is asked, always over the items that it
+        answered; NaN where it was not reached."""
         if theirs is None:
             return lambda _: float("nan")
-        return lambda asked: measure.whole(cascaded(said, theirs, asked, fall_back=fall_back), gold)
+        places, measure = answered(theirs), metric(self.bench.task.spec.metric)
+        gold = [self.items[place].answer for place in places]
+        small, big = [said[place] for place in places], [theirs[place] for place in places]
+        return lambda asked: measure.whole(cascaded(small, big, asked[places]), gold)
 
     def _agreements(self, system: System) -> tuple[Agreement, ...]:
         """How often a cascade's two models agree on validation, where both were asked everything."""

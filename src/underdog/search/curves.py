@@ -20,13 +20,14 @@ SHOWN = 20
 """Steps of a curve that is shown."""
 
 
-def cascaded(
-    small: Sequence[Answer], big: Sequence[Answer], asked: Bool[np.ndarray, " N"], *, fall_back: bool
-) -> tuple[str | None, ...]:
-    """Return the texts of a cascade that asks the big model at these items; with `fall_back`, the small one's stands where the
-    big one has none."""
-    chosen = zip(small, big, asked.tolist(), strict=True)
-    return tuple(ours.text if not ask or (fall_back and theirs.text is None) else theirs.text for ours, theirs, ask in chosen)
+def answered(big: Sequence[Answer]) -> list[int]:
+    """Where the big model gave an answer: the only items on which a cascade's settings can be compared with one another."""
+    return [place for place, one in enumerate(big) if one.text is not None]
+
+
+def cascaded(small: Sequence[Answer], big: Sequence[Answer], asked: Bool[np.ndarray, " N"]) -> tuple[str | None, ...]:
+    """Return the texts of a cascade that asks the big model at these items."""
+    return tuple((theirs if ask else ours).text for ours, theirs, ask in zip(small, big, asked.tolist(), strict=True))
 
 
 def curve(
@@ -35,15 +36,18 @@ def curve(
     small: Sequence[Answer],
     big: Sequence[Answer],
     items: Sequence[Example],
-    *,
-    fall_back: bool,
-) -> Curve:
-    """Return a cascade's quality, with its interval, at up to 21 shares of calls from none to all."""
-    spec, gold = bench.task.spec, [item.answer for item in items]
+) -> Curve | None:
+    """Return a cascade's quality, with its interval, at up to 21 shares of calls from none to all, over the items that the big
+    model answered; None where there are none."""
+    places = answered(big)
+    if not places:
+        return None
+    spec, gold = bench.task.spec, [items[place].answer for place in places]
+    small, big = [small[place] for place in places], [big[place] for place in places]
     confidence = np.array([sureness(answer) for answer in small])
     points = []
     for cut in cuts(confidence, lambda _: 0.0, SHOWN):
-        texts = cascaded(small, big, confidence < cut.threshold, fall_back=fall_back)
+        texts = cascaded(small, big, confidence < cut.threshold)
         quality = metric(spec.metric).estimate([texts], gold, spec.goal.confidence, seed=spec.seed)
         points.append(CurvePoint(threshold=cut.threshold, calls=cut.share, quality=quality))
     return Curve(part=part, points=tuple(points))

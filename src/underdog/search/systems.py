@@ -146,7 +146,8 @@ def _test_curve(
         return ()
     small = build(plan.small, parts).answer([example.question for example in test])
     big = [Answer(example.id, text) for example, text in zip(test, reference.rows[0], strict=True)]
-    return (curve(bench, "test", small, big, test, fall_back=plan.when_unreachable == "small"),)
+    found = curve(bench, "test", small, big, test)
+    return () if found is None else (found,)
 
 
 def _agreements(parts: BenchParts, plan: Plan, test: Sequence[Example], confidence: float) -> tuple[Agreement, ...]:
