@@ -46,6 +46,7 @@ def train(
         bench = get_ready(spec, run, settings, progress)
         Registry.existing(registry, bench.known)  # another LLM's is refused now, not after the training
         wanted = [spec.way(name) for name in ways] or list(spec.replaceable) or list(spec.ways)
+        learners.check(bench, wanted)
         found = [train_way(bench, way) for way in wanted]
         names = register(bench, registry, found)
         recordings.forget(bench)
@@ -73,6 +74,7 @@ def compare(spec: ReplaceSpec, run: Run, registry: Path, *, settings: Settings, 
     with run.session():
         bench = get_ready(spec, run, settings, progress)
         Registry.existing(registry, bench.known)
+        learners.check(bench, spec.ways)
         own = bench.own  # what is the matter with it is told now, not after the training
         chosen, costs = [], {}
         for way in spec.ways:
@@ -108,7 +110,7 @@ def _all_scores(bench: Bench, chosen: Sequence[Chosen], own: OwnText | None) -> 
     if own is not None:
         domain[ALONE] = [_kept(bench, f"own {where}", ALONE, lambda: own.score(bench.llm, progress))]
     for one in chosen:
-        for trial in one.trials:
+        for trial in sorted(one.trials, key=lambda trial: trial.seed):  # ways are compared seed by seed
             learner = _Lazy(bench, one.way, trial)
             scores = _kept(bench, "test", trial.fingerprint, lambda loaded=learner: subject.score(loaded(), "test", progress))
             test.setdefault(one.way.known_as, []).append(scores)

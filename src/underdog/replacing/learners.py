@@ -1,5 +1,6 @@
 """Each way as something that can be trained, kept, and loaded again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
@@ -23,18 +24,32 @@ from underdog.replacing.ways import (
     ResidualWay,
     Shrunk,
     Small,
+    Start,
     Way,
     kind_of,
     most_parameters,
 )
 from underdog.systems.replaceable import saved
-from underdog.systems.replaceable.cut import above
+from underdog.systems.replaceable.cut import above, check_cut
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.small import join
-from underdog.systems.replaceable.starts import shrunk, with_tables_of
+from underdog.systems.replaceable.starts import shrunk, shrunk_shape, with_tables_of
 
 WIDTH_STEP = 8
 """Widths of states are multiples of it, which every number of mixing heads in use divides."""
+
+
+def check(bench: Bench, ways: Sequence[Way]) -> None:
+    """See that all small models can be made as they are asked for, before the first is trained. Raises ModelUnavailable."""
+    for way in ways:
+        if isinstance(way, BranchWay):
+            check_cut(bench.llm, way.layers)
+        elif isinstance(way, Small):
+            start, shares = _start(bench, way)
+            if isinstance(start, NanoFFT):
+                nanofft_config(start, bench.llm, bench.context)
+            else:
+                shrunk_shape(bench.llm, _most(start), without_tables=shares)
 
 
 def build(bench: Bench, way: Way, seed: int, *, in_place: bool = False) -> Learner:
@@ -96,17 +111,26 @@ def part_of(bench: Bench, way: Small) -> LanguageModel:
     """The small model before it is joined."""
     if isinstance(way, BranchWay):
         return above(bench.llm, way.layers)
-    start = way.small or bench.spec.small
-    shares = isinstance(way, ResidualWay) and way.tables == "shared"
+    start, shares = _start(bench, way)
     if isinstance(start, Shrunk):
         return _shrunk(bench, start, shares)
     return _nanofft(bench, start, copied=start.tables == "copied" and not shares)
 
 
-def _shrunk(bench: Bench, start: Shrunk, shares: bool) -> LanguageModel:
+def _start(bench: Bench, way: Small) -> tuple[Start, bool]:
+    """Where a small model starts, and whether it shares the LLM's tables."""
+    assert not isinstance(way, BranchWay)
+    return way.small or bench.spec.small, isinstance(way, ResidualWay) and way.tables == "shared"
+
+
+def _most(start: Start) -> int:
     most = most_parameters(start)
-    assert most is not None
-    part = shrunk(bench.llm, most, bench.subject.texts(bench.llm), without_tables=shares)
+    assert most is not None  # the replace file was checked
+    return most
+
+
+def _shrunk(bench: Bench, start: Shrunk, shares: bool) -> LanguageModel:
+    part = shrunk(bench.llm, _most(start), bench.subject.texts(bench.llm), without_tables=shares)
     if start.weights == "fresh":
         part = replace(part, model=models.from_config(part.config.to_dict()).to(bench.llm.device))
     return part
@@ -128,8 +152,7 @@ def nanofft_config(start: NanoFFT, llm: LanguageModel, context: int) -> NanoFFTC
     }  # fmt: skip
     if start.hidden_size is not None:
         return NanoFFTConfig(hidden_size=start.hidden_size, **shape)
-    most = most_parameters(start)
-    assert most is not None
+    most = _most(start)
 
     def fits(steps: int) -> bool:
         return parameter_count(NanoFFTConfig(hidden_size=steps * WIDTH_STEP, **shape)) <= most

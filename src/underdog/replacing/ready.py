@@ -1,4 +1,4 @@
-"""Everything that a replace file needs, loaded and checked before anything is trained."""
+"""Everything that a replace file's ways share, loaded before anything is trained."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +14,9 @@ from underdog.progress import Progress
 from underdog.replacing.spec import ReplaceSpec
 from underdog.replacing.subjects import OwnText, Subject, TaskSubject, TextSubject
 from underdog.replacing.texts import check_unseen, open_text
-from underdog.replacing.ways import BranchWay, NanoFFT
+from underdog.replacing.ways import NanoFFT
 from underdog.runs import Run, fingerprint
 from underdog.settings import Settings
-from underdog.systems.replaceable.cut import check_cut
 from underdog.systems.replaceable.saved import Llm
 from underdog.task.splits import split
 from underdog.task.task import Task
@@ -64,9 +63,6 @@ def get_ready(spec: ReplaceSpec, run: Run, settings: Settings, progress: Progres
     prepare_process(settings)
     progress.say(f"Loading {spec.llm}")
     llm = models.load(spec.llm, settings, progress)
-    for way in spec.ways:
-        if isinstance(way, BranchWay):
-            check_cut(llm, way.layers)
     context = context_of(spec, llm)
     return Bench(spec, run, settings, progress, llm, Llm.of(llm), _subject(spec, llm, context, run, settings, progress), context)
 

@@ -11,10 +11,13 @@ from flow import planted
 from underdog.errors import ModelUnavailable, TaskError, TextTooShort
 from underdog.nanofft.configuration import small
 from underdog.nanofft.modeling import parameter_count
+from underdog.progress import Silent
 from underdog.replacing import learners, recordings
+from underdog.replacing.compare import compare
 from underdog.replacing.learners import nanofft_config
 from underdog.replacing.ready import Bench
 from underdog.replacing.ways import NanoFFT, ResidualWay, Shrunk
+from underdog.runs import Run
 from underdog.systems.replaceable.pair import Pair
 
 
@@ -196,9 +199,22 @@ def test_a_branch_that_the_llm_cannot_have_is_refused_before_anything_is_trained
     assert learners.trainable(small) == sum(p.numel() for p in bench.llm.layers[-1].parameters()) + bench.llm.config.hidden_size
     most = len(bench.llm.layers) - 1
     for layers in (most + 1, 99):
-        with pytest.raises(
-            ModelUnavailable, match=f"a branch of {layers} layers cannot stand in for those of .*Allowed: 1 to {most}."
-        ):
-            replaces.bench(
-                replaces.write(tmp_path / str(layers), content.replace("branch, layers: 1", f"branch, layers: {layers}"))
-            )
+        asked = content.replace("branch, layers: 1", f"branch, layers: {layers}")
+        refused = f"a branch of {layers} layers cannot stand in for those of .*Allowed: 1 to {most}."
+        assert_refused(replaces.write(tmp_path / str(layers), asked), refused)
+
+
+@pytest.mark.parametrize("small", ["1K", "{kind: nanofft, size: 1K, layers: 2}"])
+def test_a_size_that_cannot_be_is_refused_before_anything_is_trained(tmp_path: Path, small: str):
+    asked = replaces.FILE.replace("  - alone\n", "").replace("{kind: nanofft, hidden_size: 32, layers: 1}", small)
+    assert_refused(
+        replaces.write(tmp_path, asked.replace("ways:\n", "ways:\n  - {kind: full, name: first}\n")), "1,000 parameters"
+    )
+
+
+def assert_refused(path: Path, words: str) -> None:
+    """Comparing says so, and no way has been trained."""
+    spec, run = replaces.load(path), Run(path.parent / "refused")
+    with pytest.raises(ModelUnavailable, match=words):
+        compare(spec, run, path.parent / "registry", settings=replaces.settings(path.parent), progress=Silent())
+    assert not (run.folder / "trials").exists()

@@ -19,7 +19,18 @@ NEAR = 0.1
 
 def shrunk(llm: LanguageModel, parameters: int, texts: Sequence[str], *, without_tables: bool = False) -> LanguageModel:
     """A copy of the LLM with its whole vocabulary, of at most so many parameters: the layers that change most on `texts`, and in
-    them the neurons that are most active.
+    them the neurons that are most active. Raises what `shrunk_shape` raises."""
+    layers, neurons = shrunk_shape(llm, parameters, without_tables=without_tables)
+    small = llm
+    if layers < len(llm.layers):
+        small = keep_layers(llm, most_influential(block_influence(llm, texts), layers))
+    if neurons < int(llm.config.intermediate_size):
+        small = narrow_feed_forward(small, neurons, texts)
+    return models.copied(small) if small is llm else small
+
+
+def shrunk_shape(llm: LanguageModel, parameters: int, *, without_tables: bool = False) -> tuple[int, int]:
+    """Layers and neurons of the largest copy of at most so many parameters; nothing is cut yet.
 
     `without_tables` counts layers only, for a small model that shares the LLM's tables. Raises ModelUnavailable where not
     even one narrow layer fits, or where the LLM cannot be cut.
@@ -44,12 +55,7 @@ def shrunk(llm: LanguageModel, parameters: int, texts: Sequence[str], *, without
         )
     most = max(shape[2] for shape in allowed)
     layers, neurons, _ = max((s for s in allowed if s[2] >= (1 - NEAR) * most), key=lambda s: (s[1], s[2]))
-    small = llm
-    if layers < len(llm.layers):
-        small = keep_layers(llm, most_influential(block_influence(llm, texts), layers))
-    if neurons < int(llm.config.intermediate_size):
-        small = narrow_feed_forward(small, neurons, texts)
-    return models.copied(small) if small is llm else small
+    return layers, neurons
 
 
 def with_tables_of(small: LanguageModel, llm: LanguageModel) -> LanguageModel:
