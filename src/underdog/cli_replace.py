@@ -166,7 +166,7 @@ def write(
     seed: Annotated[int, typer.Option(help="Decides every draw.")] = 0,
     json: Json = False,
 ) -> None:
-    """Continue a text, as it is written; with several small models, all in one pass of the LLM.
+    """Continue a text, as it is written; with several small models, all in one batch.
 
     Example: underdog replace write "To be, or " --small shakespeare-residual --small llm
     """

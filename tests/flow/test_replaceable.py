@@ -9,14 +9,12 @@ import torch
 
 import pairs
 from underdog.errors import Interrupted
-from underdog.inference.generation import Plan
 from underdog.models import LanguageModel
 from underdog.progress import Silent
-from underdog.systems.replaceable import fingerprints, saved
+from underdog.systems.replaceable import fingerprints
 from underdog.systems.replaceable.cut import above
-from underdog.systems.replaceable.decoding import write
 from underdog.systems.replaceable.kinds import Branch, Follower, Informed, Kind, Residual
-from underdog.systems.replaceable.lessons import Passage, Passages, RecordedBlocks
+from underdog.systems.replaceable.lessons import RecordedBlocks
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.recording import record
 from underdog.systems.replaceable.small import ResidualSmall, join
@@ -101,30 +99,6 @@ def test_a_follower_learns_what_the_llm_tells_and_no_more(tmp_path: Path, untied
         tokens = rows[80:]
         hits = (pair.log_probabilities(tokens).argmax(-1)[:, :-1] == tokens[:, 1:]).float().mean()
     assert float(hits) > 0.9
-
-
-def test_answers_after_prompts_are_learnt_and_written(tmp_path: Path, untied_lm: LanguageModel):
-    llm = untied_lm
-    label = {0: [10, 11], 1: [20, 21], 2: [30]}
-    draw = np.random.default_rng(1)
-
-    def passages(count: int) -> list[Passage]:
-        prompts = [draw.integers(40, 300, draw.integers(2, 9)).tolist() for _ in range(count)]
-        return [
-            Passage(str(n), [*prompt, 300 + prompt[0] % 3], [*label[prompt[0] % 3], llm.end]) for n, prompt in enumerate(prompts)
-        ]
-
-    pair = Pair(llm, join(Residual(), _part(tmp_path / "part"), llm))
-    train(pair, Passages(passages(200), llm.pad), _plan(120))
-    known = saved.Llm.of(llm)
-    saved.save(tmp_path / "answers", pair.small, known, trained={"on": "labels"})
-    small, _ = saved.load(tmp_path / "answers", llm, known)
-    held_out = passages(40)
-    prompts = [passage.prompt for passage in held_out]
-    written = dict(write(llm, prompts, [Plan(4)] * 40, [small] * 40, tokens_per_batch=10_000))
-    right = [list(written[row].tokens) == label[passage.prompt[0] % 3] for row, passage in enumerate(held_out)]
-    assert np.mean(right) > 0.9
-    assert all(written[row].finish == "stop" for row in range(40) if right[row])
 
 
 class _Stopping(Silent):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from underdog.errors import NothingKnown, TextTooShort, TokensDamaged
+from underdog.errors import NothingKnown, TokensDamaged
 from underdog.nanofft.tokens import Encoded
 from underdog.runs import whole_file
 
@@ -38,41 +38,9 @@ class TokenFile:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def starts(self, length: int, stride: int | None = None) -> NDArray[np.int64]:
-        """Where blocks of `length` tokens begin, one every `stride` (by default side by side), none across two documents.
-
-        A document's rest that fills no block is left out. Raises TextTooShort where no document is as long as one block.
-        """
-        found = [np.arange(first, last - length + 1, stride or length) for first, last in self._documents()]
-        if sum(map(len, found)) == 0:
-            longest = int(np.argmax(np.diff(self.bounds)))
-            raise TextTooShort(
-                f"{self.path}: no document is as long as one block of {length} tokens; the longest, {self.names[longest]!r}, "
-                f"has {int(np.diff(self.bounds)[longest])}. Give longer texts, or choose a model with fewer positions."
-            )
-        return np.concatenate(found)
-
-    def blocks(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """[B, length] tokens from each start."""
-        return self.tokens[starts[:, None] + np.arange(length)].astype(np.int64)
-
-    def passages(self, length: int) -> list[tuple[int, int]]:
-        """Every document in pieces (start, stop) of `length` tokens or fewer, for evaluation.
-
-        A piece begins with the last token of the one before, so that every token but a document's first is predicted once.
-        """
-        return [
-            (start, min(start + length, last))
-            for first, last in self._documents()
-            for start in range(first, last - 1, length - 1)
-        ]  # fmt: skip
-
     def characters_of(self, start: int, stop: int) -> int:
         """Characters that the tokens from `start` to before `stop` stand for."""
         return int(self.characters[start:stop].sum(dtype=np.int64))
-
-    def _documents(self) -> Iterable[tuple[int, int]]:
-        return zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
 
 
 def write_tokens(
@@ -82,7 +50,6 @@ def write_tokens(
     *,
     vocabulary: int,
     end: int | None = None,
-    facts: Mapping[str, Any] | None = None,
 ) -> TokenFile:
     """Write documents (name, text) as tokens, each followed by `end` where one is given; whole or not at all.
 
@@ -107,7 +74,6 @@ def write_tokens(
     }  # fmt: skip
     metadata = {
         "format": str(FORMAT), "vocabulary": str(vocabulary), "names": json.dumps(names), "sha256": _digest(arrays),
-        "facts": json.dumps(dict(facts or {}), sort_keys=True),
     }  # fmt: skip
     with whole_file(path) as file:
         file.write(save(arrays, metadata))

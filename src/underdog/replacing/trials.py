@@ -67,9 +67,9 @@ def train_way(bench: Bench, way: Way) -> Chosen:
         trials = {rate: _tried(bench, way, spec.plan(way, rate, spec.seed, choosing=True)) for rate in rates}
         tried = {rate: None if trial is None else trial.valid for rate, trial in trials.items()}
         rate = _best(bench, way, tried)
-        plan = spec.plan(way, rate, spec.seed)
+        wanted = {name_of(bench, way, spec.plan(way, rate, spec.seed)), *_of_others(bench, way)}
         for trial in trials.values():
-            if trial is not None and trial.fingerprint != name_of(bench, way, plan):
+            if trial is not None and trial.fingerprint not in wanted:
                 shutil.rmtree(trial.folder, ignore_errors=True)
         bench.progress.say(
             f"{way.known_as}: learning rate {rate:g} does best on validation, of {', '.join(f'{one:g}' for one in rates)}"
@@ -77,6 +77,13 @@ def train_way(bench: Bench, way: Way) -> Chosen:
     found = [train(bench, way, spec.plan(way, rate, spec.seed + number)) for number in range(spec.seeds)]
     order = sorted(found, key=lambda trial: trial.valid, reverse=not bench.subject.less_is_better)
     return Chosen(way, rate, tried, tuple(order))
+
+
+def _of_others(bench: Bench, way: Way) -> set[str]:
+    """Trainings that other ways may share with this one: they differ in name, or in the rates that they try, alone."""
+    spec = bench.spec
+    others = [other for other in spec.ways if other.known_as != way.known_as and other.kind == way.kind]
+    return {name_of(bench, other, spec.plan(other, rate, spec.seed)) for other in others for rate in spec.rates(other)}
 
 
 def _tried(bench: Bench, way: Way, plan: StepPlan) -> Trial | None:

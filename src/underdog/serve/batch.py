@@ -1,4 +1,4 @@
-"""Texts that are written together: several requests' rows in one pass of the LLM, each with its own small model."""
+"""Texts that are written together: several requests' rows in one batch, each with its own small model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

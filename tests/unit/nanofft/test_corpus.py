@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import tiny
-from underdog.errors import CorpusUnusable, NothingKnown, TextTooShort, TokensDamaged
+from underdog.errors import CorpusUnusable, NothingKnown, TokensDamaged
 from underdog.nanofft.corpus import PARTS, Split, cleaned, find_folder, find_texts, split_files
 from underdog.nanofft.prepare import Corpus, CorpusSpec, prepare, tokenizer_fingerprint
 from underdog.nanofft.token_file import open_tokens, write_tokens
-from underdog.nanofft.tokens import encoder, normalised, train_tokenizer
+from underdog.nanofft.tokens import encoder, train_tokenizer
 from underdog.progress import Silent
 from underdog.settings import Settings
 
@@ -165,23 +165,11 @@ def test_a_damaged_file_is_named_and_made_again_when_deleted(folder: Path, tmp_p
     assert open_tokens(path).tokens.tolist() == made(folder, tmp_path).valid.tokens.tolist()
 
 
-def test_blocks_stay_within_documents_and_pieces_cover_them(tmp_path: Path) -> None:
+def test_a_file_knows_where_its_documents_begin(tmp_path: Path) -> None:
     cutter = train_tokenizer(["abcdefghij" * 9], 90)
     texts = [("one", "abcdefghij" * 5), ("two", "abc"), ("three", "cdef" * 10)]
     file = write_tokens(tmp_path / "x.tokens", texts, encoder(cutter), vocabulary=len(cutter), end=1)
     assert file.bounds.tolist() == [0, 26, 29, 50]
-    assert file.starts(10).tolist() == [0, 10, 29, 39]
-    assert file.starts(20, 3).tolist() == [0, 3, 6, 29]
-    blocks = file.blocks(file.starts(10), 10)
-    assert blocks.shape == (4, 10)
-    assert cutter.decode(blocks[1]) == normalised(texts[0][1])[20:40]
-    predicted = [place for start, stop in file.passages(10) for place in range(start + 1, stop)]
-    assert predicted == [place for place in range(50) if place not in (0, 26, 29)]
-    assert max(stop - start for start, stop in file.passages(10)) == 10
-    with pytest.raises(
-        TextTooShort, match=r"no document is as long as one block of 27 tokens; the longest, 'one', has 26\. Give"
-    ):
-        file.starts(27)
 
 
 def test_a_document_without_a_known_token_is_named_and_nothing_is_written(tmp_path: Path) -> None:

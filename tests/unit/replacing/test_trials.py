@@ -43,6 +43,15 @@ def test_another_context_is_another_training_of_a_task_too(tmp_path: Path):
     assert [one == other for one, other in zip(said, wider, strict=True)] == [False] * 4 + [True], "a LoRA is as large as it"
 
 
+def test_ways_that_share_a_training_leave_it_to_one_another(tmp_path: Path):
+    ways = "  - {kind: alone, name: one, learning_rate: 1.0e-6}\n  - {kind: alone, name: two, learning_rate: [1.0e-6, 1.0e-2]}\n"
+    content = replaces.FILE.replace("  - alone\n", ways).replace("steps: 24", "steps: 4")
+    bench = replaces.bench(replaces.write(tmp_path, content))
+    one, two = (train_way(bench, bench.spec.way(name)) for name in ("one", "two"))
+    assert (one.rate, two.rate) == (1e-6, 1e-2)
+    assert one.best.folder.is_dir() and two.best.folder.is_dir()
+
+
 def test_where_every_learning_rate_diverges_all_are_named(tmp_path: Path):
     bench = replaces.bench(replaces.write(tmp_path, FILE.replace("1.0e-2], choosing", "1.0e+31], choosing")))
     with pytest.raises(

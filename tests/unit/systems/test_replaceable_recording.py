@@ -14,7 +14,7 @@ from underdog.errors import ModelUnavailable, RecordingDamaged, TextTooShort
 from underdog.models import LanguageModel
 from underdog.replacing.answerer import PairAnswerer
 from underdog.systems.replaceable import fingerprints, recording, starts
-from underdog.systems.replaceable.lessons import PairObjective, Passage, Passages, RecordedBlocks
+from underdog.systems.replaceable.lessons import PairObjective, RecordedBlocks
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.recording import bytes_needed, record
 from underdog.training.blocks import Blocks
@@ -161,26 +161,6 @@ def test_a_text_shorter_than_a_block_is_refused(llm, part, tmp_path):
     pair = pairs.pair("follower", llm, tiny.load(part))
     with pytest.raises(TextTooShort, match="the text has 20 tokens, and one block takes 25"):
         record(tmp_path, pair, TEXT[:20], LENGTH, llm="x")
-
-
-def test_passages_learn_their_targets_alone_and_weigh_the_same(llm, part):
-    pair = pairs.pair("residual", llm, tiny.load(part))
-    passages = [Passage("a", [1, 2, 3], [4, 5]), Passage("b", [], [6, 7, 8]), Passage("c", [9], [10])]
-    lessons = Passages(passages, llm.pad)
-    batch = lessons.batch([0, 1, 2])
-    assert batch.weights.tolist() == [[0, 0, 0.5, 0.5], [0.5, 0.5, 0, 0], [1, 0, 0, 0]]
-    values = []
-    for passage in passages:
-        tokens = torch.tensor([[*passage.prompt, *passage.target]])
-        values.append(float(pair.predict(tokens)[0, max(0, len(passage.prompt) - 1) :].mean()))
-    objective = PairObjective(pair)
-    with torch.no_grad():
-        assert float(objective(batch)) == pytest.approx(-sum(values), rel=1e-5)
-        assert sum(float(objective(lessons.batch([index]))) for index in range(3)) == pytest.approx(-sum(values), rel=1e-5)
-    assert [lessons.target_count(index) for index in range(3)] == [2, 2, 1]
-    for bad in (Passage("d", [1], []), Passage("d", [], [1])):
-        with pytest.raises(ValueError, match="passage 'd' has nothing to learn"):
-            Passages([bad], 0)
 
 
 def test_the_llm_cut_down_keeps_its_vocabulary_and_stays_within_the_size(llm):

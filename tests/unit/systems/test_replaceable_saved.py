@@ -205,3 +205,20 @@ def test_saving_again_replaces_and_a_failure_keeps_what_was_there(
     assert saved.load(folder, untied_lm, known)[1].kind == pairs.KINDS["follower"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     shutil.rmtree(folder)
+
+
+def test_a_small_model_is_not_lost_where_its_successor_is_stopped_half_way(
+    folder: Path, untied_lm: LanguageModel, part: Path, known: Llm, monkeypatch: pytest.MonkeyPatch
+):
+    before, rename = (folder / "model.safetensors").read_bytes(), Path.rename
+
+    def stopped(path: Path, target: Path) -> Path:
+        if path.name.endswith(".new.partial"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        saved.save(folder, pairs.pair("informed", untied_lm, tiny.load(part)).small, known, trained=TRAINED)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

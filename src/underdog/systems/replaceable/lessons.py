@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from underdog.inference.batches import epoch_order
 from underdog.systems.replaceable.pair import Pair
 from underdog.systems.replaceable.recording import Recording
 from underdog.training.blocks import BlockBatch
@@ -87,53 +86,3 @@ class RecordedBlocks:
 
     def target_count(self, index: int) -> int:
         return self.length(index)
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A prompt, and what is to be learnt after it; with an empty prompt, all tokens but the first."""
-
-    id: str
-    prompt: Sequence[int]
-    target: Sequence[int]
-
-
-class Passages:
-    """Texts of unlike lengths, each weighing the same; the LLM reads them anew every time."""
-
-    def __init__(self, passages: Sequence[Passage], pad: int) -> None:
-        """Raises ValueError on a passage of which nothing can be learnt."""
-        for passage in passages:
-            if not passage.target or len(passage.prompt) + len(passage.target) < 2:
-                raise ValueError(f"passage {passage.id!r} has nothing to learn after its first token")
-        self._passages, self._pad = passages, pad
-        self._lengths = [len(passage.prompt) + len(passage.target) - 1 for passage in passages]
-
-    def __len__(self) -> int:
-        return len(self._passages)
-
-    def order(self, batch_size: int, rng: np.random.Generator) -> list[list[int]]:
-        return epoch_order(self._lengths, batch_size, rng)
-
-    def length(self, index: int) -> int:
-        return self._lengths[index]
-
-    def weight(self, indices: Sequence[int]) -> float:
-        return float(len(indices))
-
-    def batch(self, indices: Sequence[int]) -> PairBatch:
-        longest = max(self._lengths[index] for index in indices)
-        tokens = torch.full((len(indices), longest + 1), self._pad)
-        weights = torch.zeros(len(indices), longest)
-        for row, index in enumerate(indices):
-            passage, end = self._passages[index], self._lengths[index]
-            tokens[row, : end + 1] = torch.tensor([*passage.prompt, *passage.target])
-            weights[row, end - self.target_count(index) : end] = 1 / self.target_count(index)
-        return PairBatch(tokens[:, :-1], tokens[:, 1:], weights)
-
-    def id(self, index: int) -> str:
-        return self._passages[index].id
-
-    def target_count(self, index: int) -> int:
-        passage = self._passages[index]
-        return len(passage.target) - (not passage.prompt)

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from underdog.inference.generation import COLDEST
+
 CHUNK_ELEMENTS = 2**23
 """Logits that are held at once."""
 STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -79,6 +81,6 @@ def _drawn(logits: Tensor, chance: Tensor, temperature: float) -> Tensor:
     """[N] tokens from logits [N, V]: the first at which the probabilities' sum passes the chance [N]."""
     if temperature == 0:
         return logits.argmax(-1)
-    sums = (logits / temperature).softmax(-1).cumsum(-1)
+    sums = (logits / max(temperature, COLDEST)).softmax(-1).cumsum(-1)
     # The share of the whole sum, so that rounding never leaves a chance beyond the last token.
     return torch.searchsorted(sums, (chance * sums[:, -1])[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

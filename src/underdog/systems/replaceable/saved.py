@@ -79,6 +79,8 @@ def save(folder: Path, small: Small, llm: Llm, *, trained: Mapping[str, Any]) ->
     except DiskFull as error:
         raise DiskFull(f"{folder}: no room left for this small model. The one that was there is kept. {error}") from error
     finally:
+        if old.exists() and not folder.exists():  # stopped between the two renames
+            old.rename(folder)
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return about

@@ -103,7 +103,7 @@ class Shared:
         """`write` in one batch, piece by piece; the pieces of a row add up to its text, with the white space around it. Refuses
         before the first piece."""
         tokens = decoding.stream(self.llm, encoded(self.llm, prompts), plans, self._smalls(names), precision=self._precision)
-        return _pieces(self.llm, tokens, plans)
+        return _pieces(self.llm, tokens, prompts, plans)
 
     def verify(self) -> Verified:
         """Hash the LLM's weights once more."""
@@ -127,9 +127,11 @@ def encoded(llm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
     return [[*start, *tokens] for tokens in found]
 
 
-def _pieces(llm: LanguageModel, tokens: Iterator[tuple[int, int]], plans: Sequence[Plan]) -> Iterator[Piece]:
+def _pieces(
+    llm: LanguageModel, tokens: Iterator[tuple[int, int]], prompts: Sequence[str], plans: Sequence[Plan]
+) -> Iterator[Piece]:
     """Text as it grows. Unfinished characters, and what may become a stop text, wait until they are known, or the text ends."""
-    texts = [Growing(llm.tokenizer, plan.stop) for plan in plans]
+    texts = [Growing(llm.tokenizer, plan.stop, goes_on=bool(prompt)) for prompt, plan in zip(prompts, plans, strict=True)]
     for row, token in tokens:
         if piece := texts[row].add(token):
             yield Piece(row, piece)

@@ -31,11 +31,6 @@ class Seen:
     embeddings: Tensor | None = None
     """[B, T, W] of the tokens, from the LLM's table"""
 
-    def of(self, rows: Tensor | slice) -> "Seen":
-        """Only these rows."""
-        parts = (self.predicted, self.hidden, self.embeddings)
-        return Seen(self.tokens[rows], *(None if part is None else part[rows] for part in parts))
-
 
 class Small(nn.Module, ABC):
     """A causal language model, and how it is joined to the LLM."""
