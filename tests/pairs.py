@@ -52,11 +52,11 @@ def nanofft(*, seed: int = 0, **config: Any) -> LanguageModel:
         return LanguageModel(f"nanofft-{seed}", NanoFFTForCausalLM(settings).eval(), cutter)
 
 
-def pair(kind: str, llm: LanguageModel, part: LanguageModel, *, gate: float = 0.3, seed: str = "0") -> Pair:
-    """A pair whose small model, made of `part` if it is not of the LLM itself, has a say, as if it had been trained."""
+def pair(kind: str, llm: LanguageModel, part: LanguageModel, *, gate: float = 0.3, seed: str = "0", layers: int = 1) -> Pair:
+    """A pair whose small model, made of `part` or of the LLM's last `layers`, has a say, as if it had been trained."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        small = stirred(joined(kind, part, llm))
+        small = stirred(joined(kind, part, llm, layers))
         if isinstance(small, BranchSmall):
             with torch.no_grad():
                 for parameter in small.parameters():
@@ -67,10 +67,10 @@ def pair(kind: str, llm: LanguageModel, part: LanguageModel, *, gate: float = 0.
     return Pair(llm, small, seed=seed)
 
 
-def joined(kind: str, part: LanguageModel, llm: LanguageModel) -> Small:
+def joined(kind: str, part: LanguageModel, llm: LanguageModel, layers: int = 1) -> Small:
     """An untrained small model."""
     how = KINDS[kind]
-    return join(how, above(llm, how.layers) if isinstance(how, Branch) else part, llm)
+    return join(Branch(layers=layers), above(llm, layers), llm) if isinstance(how, Branch) else join(how, part, llm)
 
 
 def stirred(small: Small) -> Small:
