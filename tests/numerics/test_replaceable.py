@@ -93,7 +93,7 @@ def test_a_batch_may_mix_small_models_of_all_kinds_and_the_llm_alone(family: Mad
     smalls += [None, smalls[0]]
     if len(llm.layers) > 2:
         smalls.insert(3, pairs.pair("branch", llm, fresh(), layers=2).small)
-    prompts = _prompts(llm)[: len(smalls)]
+    prompts = [*_prompts(llm), llm.encode(["And then"])[0]][: len(smalls)]
     plans = [Plan(NEW - index, 0.9 if index % 2 else 0.0, 0.9, f"s{index}") for index in range(len(smalls))]
     mixed = dict(write(llm, prompts, plans, smalls, tokens_per_batch=10_000))
     alone = [next(write(llm, [p], [q], [s], tokens_per_batch=10_000))[1] for p, q, s in zip(prompts, plans, smalls, strict=True)]
