@@ -20,8 +20,10 @@ app = typer.Typer(
     help="Look into a stack: what each step wrote, and which step costs how much.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="RUN_OR_FOLDER", help="A run folder with a stack, or the stack's own folder.")]
-Name = Annotated[str | None, typer.Option("--stack", help="Which stack of the run: its name, or its folder's.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="RUN_OR_FOLDER", help="A run folder with a stack, or a stack's or system's own folder.")
+]
+Name = Annotated[str | None, typer.Option("--stack", help="Which of several stacks: its name, or its folder's.")]
 TaskFile = Annotated[Path | None, typer.Option("--task", help="Task file with the items; the stack's own by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout instead of a table.")]
 
@@ -39,7 +41,7 @@ def trace(
 ) -> None:
     """Ask a stack, and show what every step wrote on the way to the answer.
 
-    Example: underdog stack trace runs/commonsenseqa --count 5
+    Example: underdog stack trace runs/commonsenseqa-systems --count 5
     """
     from underdog.systems.stack.show import trace_items, trace_question
     from underdog.terminal import shown_progress
@@ -70,7 +72,7 @@ def attribute(
 ) -> None:
     """Replace one step's texts by the teacher's, or by better ones, and show how much comes back on validation.
 
-    Example: underdog stack attribute runs/commonsenseqa --texts palm_valid.jsonl
+    Example: underdog stack attribute runs/commonsenseqa-systems --texts palm_valid.jsonl
     """
     from underdog.systems.stack.show import attribute_items
     from underdog.terminal import shown_progress

@@ -14,15 +14,18 @@ from underdog import models
 from underdog.cli import app
 from underdog.errors import AdapterRefused, Interrupted, TaskError, UnderdogError
 from underdog.evaluation.score import score
-from underdog.runs import Run, read_json, write_json
+from underdog.runs import Run, read_json, write_json, write_text
 from underdog.systems.stack import files
 from underdog.systems.stack.adapters import fresh
 from underdog.systems.stack.answerer import StackAnswerer, count_steps
 from underdog.systems.stack.build import train_stack, workshop
-from underdog.systems.stack.loading import find_stack, load_stack
+from underdog.systems.stack.finding import find_stack
+from underdog.systems.stack.loading import load_stack
+from underdog.systems.together.plans import RemotePlan, StackPlan, SystemFile, VotePlan
 from underdog.task.splits import split
 from underdog.task.stack import Stack, Step
 from underdog.task.task import Task
+from underdog.task.teachers import RemoteTeacher
 
 CHAIN = (
     Step(name="keywords", prompt="{question}\nKeywords:", max_tokens=6, sentences=False),
@@ -166,6 +169,62 @@ def test_a_name_changes_no_weights(task: Task, learnt: Path, tmp_path: Path) -> 
         find_stack(tmp_path / "run")
     assert "another (seed 0)" in str(several.value)
     assert read_json(find_stack(tmp_path / "run", "another") / "stack.json")["name"] == "another"
+
+
+@pytest.fixture
+def seeds(learnt: Path, tmp_path: Path) -> Path:
+    """A run with the same stack of two seeds, as `underdog find` leaves one; the later seed's folder comes first by name."""
+    shutil.copytree(learnt, tmp_path / "run")
+    place = find_stack(tmp_path / "run")
+    kept = read_json(place / "stack.json") or {}
+    steps = [step | {"adapter": "../../adapters/another"} for step in kept["steps"]]
+    write_json(place.with_name("0" * 16) / "stack.json", kept | {"seed": 1, "steps": steps, "notes": ["an item was too long"]})
+    return tmp_path / "run"
+
+
+def test_of_seeds_of_one_stack_the_first_is_taken_and_said(task: Task, learnt: Path, seeds: Path) -> None:
+    first = find_stack(learnt).name
+    for arguments in ((), ("--stack", "stack")):
+        said = run(task, "trace", str(seeds), *arguments, "--count", "1", "--json")
+        assert said.exit_code == 0, said.stderr
+        assert len(json.loads(said.stdout)) == 1
+        told = " ".join(said.stderr.split())
+        assert f"{seeds} holds 2 seeds of 'stack'; this is seed 0, {first}. Another: --stack {'0' * 16} (seed 1)" in told
+    assert find_stack(seeds, "0" * 16).name == "0" * 16
+
+
+def test_a_stack_taught_otherwise_since_is_no_other_seed(seeds: Path) -> None:
+    other = seeds / "stacks" / ("0" * 16)
+    kept = read_json(other / "stack.json") or {}
+    write_json(other / "stack.json", kept | {"stack": kept["stack"] | {"rank": 4}})
+    with pytest.raises(UnderdogError, match=r"holds 2 stacks. Choose one with --stack"):
+        find_stack(seeds)
+    write_json(other / "stack.json", kept | {"seed": 0})
+    with pytest.raises(UnderdogError, match=r"holds 2 stacks. Choose one with --stack"):
+        find_stack(seeds)
+    with pytest.raises(UnderdogError, match=r"has 2 stacks called 'stack'. Choose one with --stack"):
+        find_stack(seeds, "stack")
+
+
+def test_the_stacks_of_a_system_are_found_in_its_folder(task: Task, learnt: Path, tmp_path: Path) -> None:
+    shutil.copytree(learnt, tmp_path / "run")
+    build(task, stack(name="another"), tmp_path / "run")
+    one, another = (find_stack(tmp_path / "run", name) for name in ("stack", "another"))
+    plans = [StackPlan(name=path.name, folder=f"../../stacks/{path.name}", identity=path.name) for path in (one, another)]
+    both = VotePlan(name="both", members=(plans[0], plans[1], plans[0]), metric="accuracy")
+    remote = RemotePlan(name="far", teacher=RemoteTeacher(name="far", model="m", url="http://127.0.0.1:9/v1"), max_new_tokens=8)
+    alone, vote, far = (tmp_path / "run" / "systems" / name for name in ("alone", "vote", "far"))
+    for folder, plan in ((alone, plans[1]), (vote, both), (far, remote)):
+        write_text(folder / "system.json", SystemFile(system=plan).model_dump_json())
+    said = run(task, "trace", str(alone), "--count", "1", "--json")
+    assert said.exit_code == 0, said.stderr
+    assert len(json.loads(said.stdout)[0]["steps"]) == 3
+    assert find_stack(alone) == another
+    assert find_stack(vote, "stack") == one
+    with pytest.raises(UnderdogError, match=r"holds 2 stacks. Choose one with --stack"):
+        find_stack(vote)
+    with pytest.raises(UnderdogError, match=r"there is no stack here. Name a run folder .* or a system's with a stack in it"):
+        find_stack(far)
 
 
 @pytest.fixture

@@ -65,21 +65,3 @@ def read_stack(folder: Path) -> dict[str, Any]:
     if missing := [name for name in FIELDS if name not in kept]:
         raise UnderdogError(f"{folder / FILE} does not tell {', '.join(missing)}. Remove the folder; {again}")
     return kept
-
-
-def find_stack(folder: Path, name: str | None = None) -> Path:
-    """Return a stack's folder, named itself or by the run that holds it; of several in a run the one called `name`."""
-    if (folder / FILE).exists():
-        return folder
-    known = {path.parent: read_stack(path.parent) for path in sorted(folder.glob(f"stacks/*/{FILE}"))}
-    if not known:
-        raise UnderdogError(
-            f"{folder}: there is no stack here. Name a run folder whose task file has a stack among its systems and that "
-            "`underdog find` has worked in, or a stack's own folder (<run>/stacks/...)."
-        )
-    found = [path for path, kept in known.items() if name in (None, path.name, kept["name"])]
-    if len(found) != 1:
-        listed = "\n".join(f"  {path.name}  {kept['name']} (seed {kept['seed']})" for path, kept in known.items())
-        problem = f"holds {len(known)} stacks" if name is None else f"has {len(found)} stacks called {name!r}"
-        raise UnderdogError(f"{folder} {problem}. Choose one with --stack, by its folder's name:\n{listed}")
-    return found[0]

@@ -13,7 +13,8 @@ from underdog.knowledge.store import Store
 from underdog.progress import Progress
 from underdog.settings import Settings
 from underdog.systems.stack.attribution import Attribution, attribute
-from underdog.systems.stack.loading import find_stack, load_stack, read_stack
+from underdog.systems.stack.finding import find_stack
+from underdog.systems.stack.loading import load_stack, read_stack
 from underdog.systems.stack.texts import collect_steps, record_steps
 from underdog.task.examples import Example
 from underdog.task.files import find_file, read_rows
@@ -55,7 +56,7 @@ def trace_items(
     progress: Progress,
 ) -> list[Traced]:
     """What every step wrote about validation items: those of the given ids, or the first `count`. Raises UnknownName."""
-    place = find_stack(folder, stack)
+    place = find_stack(folder, stack, progress=progress)
     items = split(_task(place, task, settings)).valid
     known = {example.id: example for example in items}
     for id in ids:
@@ -77,7 +78,7 @@ def trace_question(
         raise UnderdogError('the question is empty. Write one: --question "..."')
     if choices and len(set(choices)) < max(2, len(choices)):
         raise UnderdogError(f"{', '.join(map(repr, choices))} leave no choice. Name --choice at least twice, each another text.")
-    place = find_stack(folder, stack)
+    place = find_stack(folder, stack, progress=progress)
     prepare_process(settings)
     asked = Question("question", question, choices=tuple(choices))
     (answer,) = load_stack(place, settings, progress=progress).answer([asked])
@@ -99,7 +100,7 @@ def attribute_items(
 
     With `ask`, the teacher is asked for what is not recorded. Raises TaskError where there are no texts to put in.
     """
-    place = find_stack(folder, stack)
+    place = find_stack(folder, stack, progress=progress)
     about = _task(place, task, settings)
     items = split(about).valid[:count]
     described = Stack.model_validate(read_stack(place)["stack"])

@@ -13,7 +13,7 @@ from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
 from underdog.systems.stack.loading import load_stack
-from underdog.systems.together.plans import Leaf, ModelPlan, RemotePlan, StackPlan, SystemFile, build
+from underdog.systems.together.plans import Leaf, ModelPlan, Plan, RemotePlan, StackPlan, SystemFile, build
 from underdog.systems.together.speaking import Speaker
 from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.generating import LocalWriter
@@ -102,17 +102,20 @@ class FreshParts:
 def open_system(
     folder: Path, settings: Settings, progress: Progress | None = None, remote: Callable[[RemoteTeacher], Writer] | None = None
 ) -> Answerer:
-    """Return the system whose `system.json` lies in a folder. Raises ModelUnavailable where there is none, or none that
-    can be read."""
+    """Return the system whose `system.json` lies in a folder. Raises what `read_system` raises."""
+    return build(read_system(folder), FreshParts(settings, folder, progress or Silent(), remote))
+
+
+def read_system(folder: Path) -> Plan:
+    """Return the system as data. Raises ModelUnavailable where there is no `system.json`, or none that can be read."""
     path = folder / FILE
     if not path.exists():
         raise ModelUnavailable(
             f"{folder} holds no {FILE}, so it is no system of several models. Name a folder below `systems` in a run's folder."
         )
     try:
-        plan = SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system
+        return SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system
     except ValueError as problem:
         raise ModelUnavailable(
             f"{path} describes no system ({str(problem).splitlines()[0]}). Remove it; `underdog find` on the task writes it anew."
         ) from None
-    return build(plan, FreshParts(settings, folder, progress or Silent(), remote))
