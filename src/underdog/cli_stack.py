@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from underdog.errors import UnderdogError
 from underdog.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def trace(
     stack: Name = None,
     task: TaskFile = None,
     item: Annotated[list[str] | None, typer.Option("--item", help="Id of a validation item; several may be named.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Without --item: so many items, the first of validation.")] = 3,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Without --item: so many items, the first of validation; 3 by default.")
+    ] = None,
     question: Annotated[str | None, typer.Option(help="A question of your own in place of items.")] = None,
     choice: Annotated[list[str] | None, typer.Option("--choice", help="One of that question's choices.")] = None,
     json: Json = False,
@@ -43,6 +46,8 @@ def trace(
 
     Example: underdog stack trace runs/commonsenseqa-systems --count 5
     """
+    of_items = {"--item": item, "--count": count, "--task": task}
+    _check_together(question, choice, [name for name, value in of_items.items() if value])
     from underdog.systems.stack.show import trace_items, trace_question
     from underdog.terminal import shown_progress
 
@@ -50,7 +55,7 @@ def trace(
         if question is not None:
             traced = trace_question(folder, question, choice or (), _settings(), stack=stack, progress=progress)
         else:
-            traced = trace_items(folder, _settings(), stack=stack, task=task, ids=item or (), count=count, progress=progress)
+            traced = trace_items(folder, _settings(), stack=stack, task=task, ids=item or (), count=count or 3, progress=progress)
     if json:
         typer.echo(dumps([one.plain for one in traced], indent=1, ensure_ascii=False))
         return
@@ -87,15 +92,31 @@ def attribute(
     Console().print(_attribution_table(found))
 
 
+def _check_together(question: str | None, choices: Sequence[str] | None, of_items: Sequence[str]) -> None:
+    """Raise UnderdogError for options that say nothing beside one another; `of_items` are those given about items."""
+    if question is None and choices:
+        raise UnderdogError(
+            "--choice is for a question of your own: name it with --question, or leave --choice out. Items bring their choices."
+        )
+    if question is not None and of_items:
+        raise UnderdogError(
+            f"{of_items[0]} is for validation items, --question asks one of your own in their place: leave one of them out."
+        )
+    if {"--item", "--count"} <= {*of_items}:
+        raise UnderdogError("--count is for the first of validation, --item names items: leave one out.")
+
+
 def _show_traces(traced: "Sequence[Traced]") -> None:
     for one in traced:
-        typer.echo(f"{one.id}  {one.prompt}")
+        prompt = "\n".join(map(_safe, one.prompt.splitlines()))
+        typer.echo(f"{_safe(one.id)}  {prompt}")
         for step in one.steps:
             note = {"length": "  [ran on to its limit]", "given": "  [given]"}.get(step.finish, "")
             note += f"  [{step.shortened} words of earlier texts left out]" if step.shortened else ""
             typer.echo(f"  {step.step}: {_safe(step.text) or '(nothing)'}{note}")
-        right = "" if one.gold is None else f"  (right: {one.gold})"
-        typer.echo(f"  → {one.problem if one.answer is None else one.answer}{right}\n")
+        right = "" if one.gold is None else f"  (right: {_safe(one.gold)})"
+        answer = one.problem if one.answer is None else one.answer
+        typer.echo(f"  → {_safe(answer or '(nothing)')}{right}\n")
 
 
 def _attribution_table(found: "Attribution") -> "Table":
@@ -116,7 +137,7 @@ def _attribution_table(found: "Attribution") -> "Table":
 
 
 def _safe(text: str) -> str:
-    """What a model wrote may hold anything: signs that steer a terminal are shown as U+FFFD."""
+    """What a model or a table says may hold anything: signs that steer a terminal are shown as U+FFFD."""
     return "".join(sign if sign.isprintable() else " " if sign in "\n\t" else "\ufffd" for sign in text)
 
 

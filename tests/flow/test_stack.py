@@ -305,6 +305,15 @@ def test_trace_shows_every_step(task: Task, learnt: Path) -> None:
     assert [step["text"] for step in traced["steps"]] == ["card", "It begins with card.", "left"]
 
 
+def test_what_is_shown_steers_no_terminal(task: Task, learnt: Path) -> None:
+    steering = [word for label in FIRST.values() for word in ("--choice", f"{label}\x1b[2J")]
+    said = run(task, "trace", str(learnt), "--question", "card my\x1b[2J\nnew card", *steering)
+    assert said.exit_code == 0, said.stderr
+    assert "\x1b" not in said.stdout
+    assert "question  card my\ufffd[2J\nnew card\n" in said.stdout
+    assert "\n  → left\ufffd[2J\n" in said.stdout
+
+
 def test_what_is_not_there_is_said(task: Task, learnt: Path, tmp_path: Path) -> None:
     assert "there is no stack here. Name a run folder" in run(task, "trace", str(tmp_path)).stderr
     assert "has 0 stacks called 'nobody'" in run(task, "trace", str(learnt), "--stack", "nobody").stderr
@@ -317,6 +326,11 @@ def test_what_is_not_there_is_said(task: Task, learnt: Path, tmp_path: Path) -> 
         (["--question", " "], 'the question is empty. Write one: --question "..."'),
         (["--question", "card", "--choice", "left"], "'left' leave no choice. Name --choice at least twice"),
         (["--question", "card", "--choice", "left", "--choice", "left"], "'left', 'left' leave no choice."),
+        (["--choice", "left", "--choice", "right"], "--choice is for a question of your own: name it with --question,"),
+        (["--question", "card", "--item", "item-1"], "--item is for validation items, --question asks one of your own in"),
+        (["--question", "card", "--task", "task.yaml"], "--task is for validation items, --question asks one of your own in"),
+        (["--question", "card", "--count", "1"], "--count is for validation items, --question asks one of your own in"),
+        (["--item", "item-1", "--count", "5"], "--count is for the first of validation, --item names items: leave one out."),
     ],
 )
 def test_a_question_of_ones_own_must_be_one(task: Task, learnt: Path, arguments: list[str], words: str) -> None:
@@ -368,6 +382,22 @@ def test_the_task_of_a_stack_made_in_python_is_asked_for(task: Task, learnt: Pat
     assert "made in Python, without a task file. Name one with --task." in run(task, "trace", str(tmp_path / "run")).stderr
     said = run(task, "trace", str(tmp_path / "run"), "--task", str(task.folder / "task.yaml"), "--count", "1", "--json")
     assert len(json.loads(said.stdout)) == 1
+
+
+def test_a_task_file_that_was_moved_is_asked_for(task: Task, learnt: Path, tmp_path: Path) -> None:
+    shutil.copytree(learnt, tmp_path / "run")
+    place = find_stack(tmp_path / "run")
+    gone = tmp_path / "gone" / "task.yaml"
+    write_json(place / "stack.json", (read_json(place / "stack.json") or {}) | {"task": str(gone)})
+    for command in ("trace", "attribute"):
+        said = run(task, command, str(tmp_path / "run"))
+        assert said.exit_code == 1
+        told = f"{gone}, the task file of the stack in {place}, is there no more. Name it where it is now with --task."
+        assert told in " ".join(said.stderr.split())
+    said = run(task, "trace", str(tmp_path / "run"), "--task", str(task.folder / "task.yaml"), "--count", "1", "--json")
+    assert len(json.loads(said.stdout)) == 1
+    nowhere = tmp_path / "nowhere.yaml"
+    assert "the task file of the stack" not in run(task, "trace", str(tmp_path / "run"), "--task", str(nowhere)).stderr
 
 
 def test_free_answers_are_written_by_the_last_step(task: Task, tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ def _task(place: Path, path: Path | None, settings: Settings) -> Task:
     file = path or kept["task"]
     if file is None:
         raise UnderdogError(f"{place}: this stack was made in Python, without a task file. Name one with --task.")
+    if path is None and not Path(file).exists():
+        raise TaskError(f"{file}, the task file of the stack in {place}, is there no more. Name it where it is now with --task.")
     task = Task.load(file, settings)
     if task.data_fingerprint != kept["data"]:
         raise UnderdogError(
