@@ -196,7 +196,18 @@ def test_votes_of_students_and_of_systems(find: Finder) -> None:
             {"kind": "vote", "name": "learned", "members": ["a", "untrained"], "how": "learned"},
             {"kind": "cascade", "name": "chain", "small": "a", "big": "by likelihood", "calls": 0.5},
         ],
+        contrasts=[["learned", "by likelihood"], ["chain", "b"]],
     )
+    compared = {(one.way, one.against): one.comparison for one in found.verdict.contrasts}
+    names = ["by count", "by likelihood", "learned", "chain"]
+    assert list(compared)[-7:] == [("b · full", "a · full"), *((name, "a · full") for name in names),
+                                   ("learned", "by likelihood"), ("chain", "b · full")]  # fmt: skip
+    assert len(compared) == len(found.verdict.contrasts)
+    quality = {one.name.split(" · ")[-2] if one.role == "finalist" else one.name: one.quality.mean
+               for one in found.verdict.contenders if one.role in ("finalist", "system")}  # fmt: skip
+    for (one, other), comparison in list(compared.items())[-7:]:
+        first, second = one.removesuffix(" · full"), other.removesuffix(" · full")
+        assert comparison.paired and comparison.difference.mean == pytest.approx(quality[first] - quality[second])
     facts = {one.name: one for one in found.verdict.systems}
     students = [one for one in found.verdict.contenders if one.role == "finalist"]
     for name in ("by likelihood", "learned", "chain"):

@@ -79,6 +79,6 @@ def test_what_the_filters_did_is_in_the_verdict_once_for_all_who_share_it(ways: 
 
 def test_the_report_draws_them(ways: Found) -> None:
     page = (ways.folder / "report.html").read_text(encoding="utf-8")
-    assert "Ways of teaching compared" in page
+    assert "Ways compared" in page
     assert json.dumps("its answers · full − plain · full") in page
     assert "For cleaned and shuffled" in page

@@ -1,4 +1,4 @@
-"""Ways of teaching compared: paired differences with their intervals, one line each. Colours name the page's CSS variables."""
+"""Ways compared: paired differences with their intervals, one line each. Colours name the page's CSS variables."""
 
 import math
 from html import escape
@@ -108,7 +108,7 @@ def _marks(shown: list[Contrast], lines: list[int], widest: float) -> dict[str, 
 
 
 def several_sizes(verdict: Verdict) -> bool:
-    """Whether the contrasts are of students of more than one size."""
+    """Whether the contrasts are with others of more than one size."""
     return len({one.size for one in verdict.contrasts}) > 1
 
 

@@ -124,16 +124,17 @@ def _p(compared: Comparison | None) -> str:
 
 
 def contrast_table(verdict: Verdict) -> Table:
-    """Ways of teaching compared with one another."""
+    """Ways compared with one another."""
     rows = tuple(
         Row((one.way, one.against, one.size, _difference(one.comparison), _p(one.comparison))) for one in verdict.contrasts
     )
+    over = "items and seeds" if len(verdict.seeds) > 1 else "items, one seed"
+    systems = ", and systems beside the largest student taught the answers alone" if verdict.systems else ""
     note = (
-        "Students of one size, taught in different ways and asked the same test questions: the first minus the second, paired"
-        f"{' over items and seeds' if len(verdict.seeds) > 1 else ' over items, one seed'}. "
-        "The p-values are corrected for their number (Holm); the intervals are not."
+        f"Students of one size, taught in different ways{systems}, asked the same test questions: the first minus the second, "
+        f"paired over {over}. The p-values are corrected for their number (Holm); the intervals are not."
     )
-    return Table("Ways of teaching compared", ("Way", "Against", "Size", "Difference, points", "p"), rows, note)
+    return Table("Ways compared", ("Way", "Against", "Size", "Difference, points", "p"), rows, note)
 
 
 def selection_table(verdict: Verdict) -> Table:

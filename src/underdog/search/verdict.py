@@ -143,11 +143,12 @@ class SystemFacts(Config):
 
 
 class Contrast(Config):
-    """Two ways of teaching students of one size, on the same test items."""
+    """Two ways on the same test items: students of one size, or systems."""
 
     way: str
     against: str
     size: str
+    """Of the second."""
     comparison: Comparison
     """The first minus the second."""
 
@@ -202,7 +203,7 @@ class Verdict(Config):
     systems: tuple[SystemFacts, ...] = ()
     """Several models that answer as one: more about those among the contenders."""
     contrasts: tuple[Contrast, ...] = ()
-    """Ways of teaching compared with one another; their p-values are corrected together (Holm)."""
+    """Ways compared with one another; their p-values are corrected together (Holm)."""
     selections: tuple[Selection, ...] = ()
     """What became of the teachers' reasons before they were learnt."""
     disagreements: tuple[Disagreement, ...]

@@ -228,16 +228,17 @@ def _systems(spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _contrasts(spec: TaskSpec) -> Iterator[Problem]:
-    names = [recipe.name or recipe.kind for recipe in spec.recipes]
+    recipes, systems = [recipe.name or recipe.kind for recipe in spec.recipes], [system.name for system in spec.systems]
     for name, count in Counter(recipe.name for recipe in spec.recipes if recipe.name).items():
         if count > 1:
             yield ("recipes",), f"{count} recipes are called {name!r}. Give each its own name."
     for index, pair in enumerate(spec.contrasts):
         for name in pair:
-            if name not in names:
-                known = f"{nearest(name, names)} Recipes: {', '.join(names)}."
-                yield ("contrasts", index), f"contrasts[{index}] names {name!r}, which is no recipe.{known}"
-    if spec.contrasts and not spec.goal.every_recipe:
+            if name not in (*recipes, *systems):
+                known = f"{nearest(name, [*recipes, *systems])} Recipes: {', '.join(recipes)}."
+                known += f" Systems: {', '.join(systems)}." if systems else ""
+                yield ("contrasts", index), f"contrasts[{index}] names {name!r}, which is no recipe and no system.{known}"
+    if any(name in recipes for pair in spec.contrasts for name in pair) and not spec.goal.every_recipe:
         yield ("contrasts",), "contrasts compare recipes on the test set, which needs `every_recipe: true` in goal."
 
 

@@ -142,7 +142,7 @@ class TaskSpec(Config):
     systems: tuple[System, ...] = ()
     """Several models that answer as one, measured beside the finalists: votes, debates, cascades."""
     contrasts: tuple[tuple[str, str], ...] = ()
-    """Pairs of recipes by name: the first minus the second, on the same test items. Needs `goal.every_recipe`."""
+    """Pairs of recipes or systems by name: the first minus the second, on the same test items. Recipes need `every_recipe`."""
     budget: Budget = Budget()
     seed: int = 0
     knowledge: str | None = None

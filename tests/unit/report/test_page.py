@@ -187,7 +187,7 @@ def test_ways_of_teaching_are_drawn_with_their_intervals_in_the_order_of_the_tab
     assert (marks["marker"]["symbol"][-1], marks["text"][-1]) == ("triangle-left", "−83.2 points")
     assert marks["error_x"]["arrayminus"][-1] == 0
     assert first.way == "untrained"
-    assert "both teachers, cleaned · full" in parsed.words and "Ways of teaching compared" in parsed.words
+    assert "both teachers, cleaned · full" in parsed.words and "Ways compared" in parsed.words
     assert "forest" not in json.loads(read(clear()).scripts[0])
 
 

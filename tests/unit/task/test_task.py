@@ -75,8 +75,8 @@ def test_a_good_task_file_loads_with_everything_resolved(folder) -> None:
     [
         ("confidence: 0.95", "confidnce: 0.95", "task.yaml:20: field 'goal.confidnce' is not known. Did you mean 'confidence'? "
          "Allowed: beat_by, within, at_least, confidence, seeds, smallest_by, every_recipe, finalists."),
-        ("goal:", "contrasts: [[rationales, lables]]\ngoal:", "task.yaml:19: contrasts[0] names 'lables', which is no recipe. "
-         "Did you mean 'labels'? Recipes: labels, rationales."),
+        ("goal:", "contrasts: [[rationales, lables]]\ngoal:", "task.yaml:19: contrasts[0] names 'lables', which is no recipe and "
+         "no system. Did you mean 'labels'? Recipes: labels, rationales."),
         ("goal:", "contrasts: [[rationales, labels]]\ngoal:", "task.yaml:19: contrasts compare recipes on the test set, which "
          "needs `every_recipe: true` in goal."),
         ("  - labels\n", "  - {kind: labels, name: a}\n  - {kind: labels, name: a}\n",
