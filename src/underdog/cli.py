@@ -147,11 +147,9 @@ def record(
         _console().print(table)
 
 
-@app.command(short_help="Score one model on a task.")
+@app.command(short_help="Score one model or system on a task.")
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A model folder, catalogue name, or hub id; with --lm-eval also a stack's or system's folder.")
-    ],
+    model: Annotated[str, typer.Argument(help="A model (folder, catalogue name or hub id), or a stack's or system's folder.")],
     task_file: Annotated[Path | None, typer.Argument(help="The task file (YAML); none with --lm-eval.")] = None,
     shots: Annotated[
         int | None, typer.Option(min=0, help="Worked examples before each question: by default 0, with --lm-eval the task's.")
@@ -172,7 +170,7 @@ def evaluate(
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Score one model on a task's validation set, or with --test on its test set; or on tasks of lm-evaluation-harness.
+    """Score one model or system on a task's validation set, or with --test on its test set; or on tasks of lm-evaluation-harness.
 
     Example: underdog evaluate runs/demo/students/0123456789abcdef runs/demo/demo.yaml
 
@@ -190,16 +188,17 @@ def evaluate(
         return
     if include_path or limit:
         raise UnderdogError("--include-path and --limit are for tasks of lm-evaluation-harness: name one with --lm-eval.")
-    from underdog.evaluate import evaluate_model, evaluation_line
+    from underdog.evaluate import check_options, evaluate_model, evaluation_line, plan_line
     from underdog.task.task import Task
     from underdog.terminal import shown_progress
 
     task = Task.load(task_file, _settings())
     if dry_run:
-        _print(f"Would score {model} on the {'test' if test else 'validation'} set of {task.name}, {shots or 0}-shot.")
+        check_options(model, shots, scoring)
+        _print(plan_line(model, task, shots, test=test))
         return
     with shown_progress() as progress:
-        score = evaluate_model(model, task, shots=shots or 0, scoring=scoring, test=test, run=run, progress=progress)
+        score = evaluate_model(model, task, shots=shots, scoring=scoring, test=test, run=run, progress=progress)
     _print(score.quality.model_dump_json(indent=1) if json else evaluation_line(model, task, score))
 
 

@@ -1,16 +1,19 @@
 """A stack among a task's systems: taught and measured in a whole run, alone and as a member of others."""
 
+import json
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from faulty_server import FaultyServer, Say
 from flow import planted
 from flow.planted import FIRST, Recorder, label_rows, load, settings, write_rows, write_task
 from flow.test_stack import CHAIN, TEACHERS, reasons
 from underdog.answering import Question
+from underdog.cli import app
 from underdog.errors import TaskError, UnknownName
 from underdog.record import estimate_teachers, record_teachers
 from underdog.runs import Run
@@ -18,7 +21,7 @@ from underdog.search.estimate import estimate
 from underdog.systems.stack.build import workshop
 from underdog.systems.stack.lessons import lay_step
 from underdog.systems.together.parts import open_system
-from underdog.systems.together.plans import StackPlan, SystemFile
+from underdog.systems.together.plans import Plan, StackPlan, SystemFile
 from underdog.task.splits import split
 from underdog.task.stack import Stack
 
@@ -26,17 +29,29 @@ STEPS = [step.model_dump() for step in CHAIN]
 STACK = {"kind": "stack", "name": "chain", "teacher": "free", "steps": STEPS, "rank": 16, "epochs": 16, "learning_rate": 0.02}
 
 
-def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
-    rows = label_rows(160)
-    write_rows(tmp_path / "why.jsonl", reasons(rows[:155]))
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> planted.Found:
+    """A run that taught a stack, and put it together with others."""
+    folder, rows = tmp_path_factory.mktemp("found"), label_rows(160)
+    write_rows(folder / "why.jsonl", reasons(rows[:155]))
     systems = [
         STACK,
         {"kind": "vote", "name": "both", "members": ["labels", "chain"], "how": "likelihood"},
         {"kind": "cascade", "name": "sure", "small": "chain", "big": "untrained", "calls": 0.2},
     ]
-    file = write_task(tmp_path, rows, teachers=TEACHERS, systems=systems, training={"epochs": 1, "precision": "float32"})
-    found = planted.find(file)
-    again = planted.find(file)
+    training = {"epochs": 1, "precision": "float32"}
+    return planted.find(write_task(folder, rows, teachers=TEACHERS, systems=systems, training=training))
+
+
+def plans(found: planted.Found) -> dict[str, tuple[Plan, Path]]:
+    """The systems of a run by name, with their folders."""
+    files = found.folder.glob("systems/*/system.json")
+    read = ((SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system, path.parent) for path in files)
+    return {plan.name: (plan, folder) for plan, folder in read}
+
+
+def test_a_stack_is_taught_measured_and_wins(found: planted.Found) -> None:
+    again = planted.find(found.task_file)
     assert again.progress.trainings == []
     assert planted.measured(again.verdict) == planted.measured(found.verdict)
     chain = found.contender("system", "chain")
@@ -59,12 +74,38 @@ def test_a_stack_is_taught_measured_and_wins(tmp_path: Path) -> None:
     page = unescape((found.folder / "report.html").read_text(encoding="utf-8"))
     for text in ("What the steps of stacks did", "Some questions, step by step", "stack of keywords, intermediate, answer"):
         assert text in page
-    plans = {SystemFile.model_validate_json(path.read_text(encoding="utf-8")).system: path.parent
-             for path in (found.folder / "systems").glob("*/system.json")}  # fmt: skip
-    (place,) = (path for plan, path in plans.items() if isinstance(plan, StackPlan))
-    opened = open_system(place, settings(tmp_path))
+    plan, place = plans(found)["chain"]
+    assert isinstance(plan, StackPlan)
+    opened = open_system(place, settings(found.task_file.parent))
     (answer,) = opened.answer([Question("q", "card my new card", choices=tuple(FIRST.values()))])
     assert answer.text == "left"
+
+
+def command(found: planted.Found, *arguments: object) -> Any:
+    folder = found.task_file.parent
+    here = {"UNDERDOG_CACHE": str(folder / "cache"), "UNDERDOG_OFFLINE": "1", "UNDERDOG_THREADS": "1", "COLUMNS": "130"}
+    said = CliRunner().invoke(app, list(map(str, arguments)), env=here)
+    assert said.exit_code == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+def test_every_system_is_scored_again_from_its_folder(found: planted.Found) -> None:
+    places = [(name, folder) for name, (_, folder) in plans(found).items()]
+    plan, place = plans(found)["chain"]
+    assert isinstance(plan, StackPlan)
+    for name, folder in [*places, ("chain", place / plan.folder)]:
+        quality = command(found, "evaluate", folder, found.task_file, "--test", "--run", found.folder, "--json")
+        assert quality["n"] == found.verdict.split_sizes["test"]
+        assert quality["mean"] == pytest.approx(found.contender("system", name).per_seed[0])
+
+
+def test_a_stack_is_traced_by_its_run_its_systems_folder_and_a_system_that_holds_it(found: planted.Found) -> None:
+    places = [found.folder, *(folder for _, folder in plans(found).values())]
+    traced = [command(found, "stack", "trace", place, "--count", 2, "--json") for place in places]
+    assert traced == [traced[0]] * 4
+    for one in traced[0]:
+        first = one["prompt"].split()[0]
+        assert [step["text"] for step in one["steps"]] == [first, f"It begins with {first}.", FIRST[first]]
 
 
 @pytest.mark.parametrize(
