@@ -19,7 +19,7 @@ from underdog.inference.layout import Layout
 from underdog.models import LanguageModel
 from underdog.settings import Settings
 from underdog.systems.stack import files
-from underdog.systems.stack.adapters import NONE, Adapter, Bank, fresh, merged_weights
+from underdog.systems.stack.adapters import NONE, Adapter, Bank, fresh
 from underdog.systems.stack.answerer import Seat, StackAnswerer
 from underdog.systems.stack.chain import Chain
 from underdog.systems.stack.lessons import lay_texts
@@ -55,9 +55,10 @@ def adapters(lm: LanguageModel) -> list[Adapter]:
 
 def merged(lm: LanguageModel, adapter: Adapter) -> LanguageModel:
     """A copy with an adapter folded into its weights."""
-    copy = models.copied(lm)
-    state = {f"{name}.weight": weight for name, weight in merged_weights(lm, adapter).items()}
-    assert not copy.model.load_state_dict(state, strict=False).unexpected_keys
+    copy, scale = models.copied(lm), adapter.alpha / adapter.rank
+    with torch.no_grad():
+        for name, (down, up) in adapter.weights.items():
+            copy.model.get_submodule(name).weight += scale * (up @ down).to(lm.device)
     return copy
 
 
@@ -146,19 +147,26 @@ def roomy() -> LanguageModel:
         return tiny.load(tiny.write_llama(Path(folder) / "m", max_position_embeddings=1024))
 
 
+class Anew(StackAnswerer):
+    """Computes every prompt anew for every step, shared or not."""
+
+    def _beginnings(self, *_: object) -> None:
+        return None
+
+
 def stack(
-    lm: LanguageModel, bank: Bank, *, share: bool, keeps: bool = True, steps: str = "four_steps", **options
+    lm: LanguageModel, bank: Bank, *, share: bool, steps: str = "four_steps", kind: type[StackAnswerer] = StackAnswerer, **options
 ) -> StackAnswerer:
     chain = Chain(tuple(step.model_copy(update={"max_tokens": 7 + 3 * i}) for i, step in enumerate(PRESETS[steps])))
     seats = [Seat("base", number % len(bank.ranks)) for number in range(len(chain.steps))]
-    return StackAnswerer("stack", chain, seats, {"base": Base(lm, bank, share, keeps)}, precision="float32", **options)
+    return kind("stack", chain, seats, {"base": Base(lm, bank, share)}, precision="float32", **options)
 
 
 @pytest.mark.parametrize("scoring", ["sum", "per_byte", "constrained"])
 def test_prompts_kept_for_all_steps_change_nothing(roomy, scoring):
     bank = Bank(roomy, [drawn(roomy, 4, seed) for seed in range(4)])
     kept = stack(roomy, bank, share=True, scoring=scoring).answer(QUESTIONS)
-    anew = stack(roomy, bank, share=True, keeps=False, scoring=scoring, tokens_per_batch=1).answer(QUESTIONS)
+    anew = stack(roomy, bank, share=True, kind=Anew, scoring=scoring, tokens_per_batch=1).answer(QUESTIONS)
     for ours, plain in zip(kept, anew, strict=True):
         assert ours.trace == plain.trace
         torch.testing.assert_close(torch.tensor(ours.scores), torch.tensor(plain.scores), **NEAR)
@@ -170,7 +178,7 @@ def test_prompts_kept_change_nothing_under_attention_windows(gemma_lm):
     bank = Bank(lm, [drawn(lm, 4, seed) for seed in range(2)])
     questions = [Question(str(n), "My card was declined. " * n, choices=("card", "transfer")) for n in (1, 9, 24)]
     kept = stack(lm, bank, share=True, steps="two_steps").answer(questions)
-    anew = stack(lm, bank, share=True, keeps=False, steps="two_steps", tokens_per_batch=1).answer(questions)
+    anew = stack(lm, bank, share=True, kind=Anew, steps="two_steps", tokens_per_batch=1).answer(questions)
     assert max(len(lm.encode([question.prompt])[0]) for question in questions) > 128
     for ours, plain in zip(kept, anew, strict=True):
         assert ours.trace == plain.trace
@@ -182,7 +190,7 @@ def test_free_answers_are_the_same_in_a_batch_and_one_by_one(roomy):
     questions = [Question(question.id, question.prompt) for question in QUESTIONS]
     for share in (False, True):
         together = stack(roomy, bank, share=share).answer(questions)
-        alone = stack(roomy, bank, share=share, keeps=False, tokens_per_batch=1).answer(questions)
+        alone = stack(roomy, bank, share=share, kind=Anew, tokens_per_batch=1).answer(questions)
         assert together == alone
         assert all(answer.text == answer.trace[-1].text for answer in together)
 

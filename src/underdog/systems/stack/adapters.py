@@ -56,13 +56,6 @@ def fresh(lm: LanguageModel, rank: int, seed: int) -> Adapter:
     return Adapter(rank, 2.0 * rank, weights)
 
 
-def merged_weights(lm: LanguageModel, adapter: Adapter) -> dict[str, Tensor]:
-    """Weights of the layers that the adapter changes, with it folded in."""
-    scale = adapter.alpha / adapter.rank
-    layers = adapted_layers(lm)
-    return {name: layers[name].weight + scale * (up @ down).to(lm.device) for name, (down, up) in adapter.weights.items()}
-
-
 class Bank(nn.Module):
     """Adapters put on one base. As long as none is in use, the base computes as if they were not there."""
 

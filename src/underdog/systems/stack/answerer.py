@@ -211,7 +211,7 @@ class StackAnswerer:
     def _beginnings(self, base: str, courses: Sequence[_Course], kept: dict[str, Beginnings]) -> Beginnings | None:
         """The questions' shared prompts on a base, computed when the first of its steps needs them; None where none are."""
         here = self.bases[base]
-        if not here.shares:
+        if not here.share_prompt:
             return None
         if base not in kept:
             number = next(number for number, seat in enumerate(self.seats) if seat.base == base)

@@ -7,7 +7,7 @@ keys and values of its own, and nothing can be kept.)
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -57,14 +57,7 @@ class Base:
     lm: LanguageModel
     bank: Bank
     share_prompt: bool = False
-    """Whether adapters leave the prompt (not the cue) alone."""
-    keeps: bool = True
-    """Whether shared prompts are computed once; without, every step computes them anew, to the same effect."""
-
-    @property
-    def shares(self) -> bool:
-        """Whether the prompts' keys and values are the same for every step, and kept."""
-        return self.share_prompt and self.keeps
+    """Whether adapters leave the prompt (not the cue) alone, whose keys and values are then the same for every step."""
 
     def beginnings(self, encoded: Sequence[Encoded]) -> Beginnings:
         """The prompts' keys and values, for every step to go on from."""
@@ -178,8 +171,3 @@ class AdaptedReading:
         all_places = torch.arange(self._held.shape[1], device=places.device)
         here = used + places[:, None]
         return ((self._held[:, None] & (all_places <= here)) | (all_places == here))[:, None]
-
-
-def without_keeping(base: Base) -> Base:
-    """The same base, which computes every prompt anew for every step."""
-    return replace(base, keeps=False)
