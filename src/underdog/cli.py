@@ -166,7 +166,10 @@ def evaluate(
     include_path: Annotated[
         list[Path] | None, typer.Option("--include-path", metavar="DIR", help="More task files of lm-evaluation-harness.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="With --lm-eval: only so many items of each task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --lm-eval: only the first items of each task, so many.")] = None,
+    draw: Annotated[
+        int | None, typer.Option(min=1, help="With --lm-eval: so many items of each task, drawn alike for all models.")
+    ] = None,
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -184,10 +187,12 @@ def evaluate(
             "--scoring, --test and --run are for task files: tasks of lm-evaluation-harness settle these themselves."
         )
     if task_file is None:
-        _harness(model, tasks, include_path or [], limit, shots, json=json, dry_run=dry_run)
+        if limit and draw:
+            raise UnderdogError("--limit takes the first items of each task, --draw any: name one of them.")
+        _harness(model, tasks, include_path or [], {"limit": limit, "draw": draw, "shots": shots}, json=json, dry_run=dry_run)
         return
-    if include_path or limit:
-        raise UnderdogError("--include-path and --limit are for tasks of lm-evaluation-harness: name one with --lm-eval.")
+    if include_path or limit or draw:
+        raise UnderdogError("--include-path, --limit and --draw are for tasks of lm-evaluation-harness: name one with --lm-eval.")
     from underdog.evaluate import check_options, evaluate_model, evaluation_line, plan_line
     from underdog.task.task import Task
     from underdog.terminal import shown_progress
@@ -234,9 +239,7 @@ app.command(short_help="Teach a language model a folder of texts.")(cli_pretrain
 app.command(short_help="Serve a model or system over HTTP.")(cli_serve.serve)
 
 
-def _harness(
-    model: str, tasks: list[str], include: list[Path], limit: int | None, shots: int | None, *, json: bool, dry_run: bool
-) -> None:
+def _harness(model: str, tasks: list[str], include: list[Path], how: dict[str, int | None], *, json: bool, dry_run: bool) -> None:
     from underdog.harness import require_lm_eval
 
     require_lm_eval()
@@ -248,7 +251,7 @@ def _harness(
         _print(f"Would score {model} on {', '.join(find_tasks(tasks, include)[1])}.")
         return
     with shown_progress() as progress:
-        scores = run_tasks(model, tasks, _settings(), progress, include=include, limit=limit, shots=shots)
+        scores = run_tasks(model, tasks, _settings(), progress, include=include, **how)
     if json:
         _print(scores_json(scores))
     else:

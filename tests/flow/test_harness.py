@@ -159,6 +159,24 @@ def test_every_local_task_runs_on_a_model_and_on_a_system_without_a_hub(tinybenc
     assert mmlu.choices == ("A", "B", "C", "D")
 
 
+def test_items_are_drawn_alike_for_every_model(tinybench: Path):
+    names = ["tinybench_arc_challenge", "tinybench_mmlu"]
+    other = Knowing()
+    run_tasks(other, names, settings(tinybench), Silent(), draw=5)
+    drawn = [question.prompt for question in other.asked]
+    assert len(set(drawn[:5])) == 5 and drawn[:5] != [f"Question: {row['question']}" for row in choice_rows()[:5]]
+    knowing = Knowing(wrong=[int(drawn[2].rstrip("?").split()[-1])])
+    scores = run_tasks(knowing, names, settings(tinybench), Silent(), draw=5)
+    assert [question.prompt for question in knowing.asked] == drawn
+    assert {(score.task, score.metric): score.values for score in scores} == {
+        ("tinybench_arc_challenge", "acc"): (1, 1, 0, 1, 1),
+        ("tinybench_arc_challenge", "acc_norm"): (1, 1, 0, 1, 1),
+        ("tinybench_mmlu", "acc"): (1, 1, 0, 1, 1),
+    }
+    (score,) = run_tasks(other, ["tinybench_mmlu"], settings(tinybench), Silent(), draw=5_000)
+    assert score.quality.n == len(score.values) == len(choice_rows())
+
+
 def test_free_answers_are_read_for_their_last_number(tinybench: Path):
     knowing = Knowing()
     (score,) = run_tasks(knowing, ["tinybench_gsm8k"], settings(tinybench), Silent(), limit=3)
@@ -329,7 +347,11 @@ def test_the_command_prints_a_table_or_json(tinybench: Path, tiny_folder: Path):
         ([], "name either a task file, or with --lm-eval tasks"),
         (["task.yaml", "--lm-eval", "tinybench_mmlu"], "name either a task file, or with --lm-eval tasks"),
         (["--lm-eval", "tinybench_mmlu", "--test"], "--scoring, --test and --run are for task files"),
-        (["task.yaml", "--limit", "3"], "--include-path and --limit are for tasks of lm-evaluation-harness"),
+        (["task.yaml", "--limit", "3"], "--include-path, --limit and --draw are for tasks of lm-evaluation-harness"),
+        (
+            ["--lm-eval", "tinybench_mmlu", "--limit", "3", "--draw", "3"],
+            "--limit takes the first items of each task, --draw any",
+        ),
         (["--lm-eval", "tinybench_mmlu", "--include-path", "nowhere"], "nowhere is no folder"),
         (["--lm-eval", "tinybench_mmlu", "--shots", "5"], "tinybench_mmlu is asked without worked examples"),
     ],

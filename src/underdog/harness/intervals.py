@@ -20,7 +20,7 @@ def task_estimate(values: Sequence[Any], reported: float, aggregation: Callable[
     A mean of right and wrong: Wilson. Another mean: bootstrap. Anything else (perplexity, F1, a corpus score): the metric
     computed anew on documents drawn with replacement.
     """
-    numbers = _numbers(values)
+    numbers = numbers_of(values)
     if numbers is not None and abs(numbers.mean() - reported) < SAME:
         return mean_estimate(numbers)
     if aggregation is None:
@@ -37,7 +37,7 @@ def group_estimate(parts: Sequence[Sequence[Any]], reported: float) -> Estimate:
 
     A mean over documents: as for one task. A mean over tasks: bootstrap within each. Anything else comes without an interval.
     """
-    numbers = [_numbers(values) for values in parts]
+    numbers = [numbers_of(values) for values in parts]
     known = [row for row in numbers if row is not None]
     total = sum(map(len, parts))
     if len(known) < len(numbers) or not known:
@@ -54,7 +54,7 @@ def group_estimate(parts: Sequence[Sequence[Any]], reported: float) -> Estimate:
     return Estimate(mean=reported, low=float(low), high=float(high), n=total, method=method)
 
 
-def _numbers(values: Sequence[Any]) -> np.ndarray | None:
+def numbers_of(values: Sequence[Any]) -> np.ndarray | None:
     """The values as an array, if each is a number."""
     plain = all(isinstance(value, (bool, int, float, np.number)) for value in values)
     return np.array([float(value) for value in values]) if values and plain else None

@@ -18,14 +18,14 @@ from lm_eval.api.task import Task
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from underdog.answering import Answerer
 from underdog.config import Config
 from underdog.errors import HarnessRefused, UnderdogError, UnknownName
 from underdog.evaluation.statistics import Estimate
 from underdog.harness import TASKS
-from underdog.harness.intervals import group_estimate, task_estimate
+from underdog.harness.intervals import group_estimate, numbers_of, task_estimate
 from underdog.harness.lm import UnderdogLM
 from underdog.inference.memory import prepare_process
 from underdog.models import LanguageModel
@@ -33,6 +33,7 @@ from underdog.progress import Progress
 from underdog.settings import Settings
 
 SHOWN_NAMES = 5
+DRAW_SEED = 0
 
 
 class HarnessScore(Config):
@@ -46,6 +47,8 @@ class HarnessScore(Config):
     """Worked examples before each question; None for a group whose tasks differ."""
     higher_is_better: bool | None = None
     quality: Estimate
+    values: tuple[float, ...] = Field((), exclude=True, repr=False)
+    """Of each document, in an order that is the same for all models; none where the metric is no number for each."""
 
 
 def run_tasks(
@@ -56,9 +59,11 @@ def run_tasks(
     *,
     include: Sequence[Path] = (),
     limit: int | None = None,
+    draw: int | None = None,
     shots: int | None = None,
 ) -> list[HarnessScore]:
-    """Score `model` on tasks or groups by name, glob pattern, or YAML file; the first `limit` documents of each.
+    """Score `model` on tasks or groups by name, glob pattern, or YAML file; the first `limit` documents of each, or `draw` of
+    them, drawn alike for every model.
 
     Our own tasks come first, then those in the folders of `include`, then lm-evaluation-harness's. Raises UnknownName for a task
     that there is none of, HarnessRefused for one that cannot be run, UnknownName or ModelUnavailable for the model.
@@ -73,7 +78,9 @@ def run_tasks(
     lm = UnderdogLM(model, settings=settings, progress=progress)
     evaluate: Any = evaluator.evaluate
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars cannot be switched off, and tear ours
-        found = evaluate(lm=lm, task_dict=loaded, limit=limit, bootstrap_iters=0, log_samples=True)
+        found = evaluate(
+            lm=lm, task_dict=loaded, limit=limit, samples=draw and _drawn(loaded, draw), bootstrap_iters=0, log_samples=True
+        )
     return [*_task_scores(found, loaded), *_group_scores(found, loaded)]
 
 
@@ -130,6 +137,12 @@ def _loaded(manager: TaskManager, names: Sequence[str]) -> TaskDict:
         ) from error
 
 
+def _drawn(loaded: TaskDict, count: int) -> dict[str, list[int]]:
+    """Numbers of the documents that are asked, in order, for each task; all where there are no more."""
+    sizes = {name: len(task.eval_docs) for name, task in loaded["tasks"].items()}
+    return {name: sorted(random.Random(DRAW_SEED).sample(range(size), min(count, size))) for name, size in sizes.items()}
+
+
 def _set_shots(name: str, task: Task, shots: int | None) -> None:
     """Settle the number of worked examples, and which are drawn. Raises HarnessRefused where a task allows none."""
     own = task.get_config("num_fewshot")
@@ -153,7 +166,7 @@ def _task_scores(found: Any, loaded: TaskDict) -> list[HarnessScore]:
             metric, _, filtered = key.partition(",")
             values = _values(found, name, metric, filtered)
             quality = task_estimate(values, float(reported), aggregations.get(metric))
-            scores.append(_score(found, name, key, quality))
+            scores.append(_score(found, name, key, quality, values))
     return scores
 
 
@@ -163,7 +176,8 @@ def _group_scores(found: Any, loaded: TaskDict) -> list[HarnessScore]:
         for key, reported in _metrics(found.get("groups", {}).get(name, {})):
             metric, _, filtered = key.partition(",")
             parts = [_values(found, task.task_name, metric, filtered) for task in group.get_all_tasks()]
-            scores.append(_score(found, name, key, group_estimate(parts, float(reported))))
+            together = [value for part in parts for value in part]
+            scores.append(_score(found, name, key, group_estimate(parts, float(reported)), together))
     return scores
 
 
@@ -178,8 +192,11 @@ def _values(found: Any, task: str, metric: str, filtered: str) -> list[Any]:
     return [sample[metric] for sample in sorted(samples, key=lambda sample: sample["doc_id"])]
 
 
-def _score(found: Any, name: str, key: str, quality: Estimate) -> HarnessScore:
+def _score(found: Any, name: str, key: str, quality: Estimate, values: Sequence[Any]) -> HarnessScore:
     metric, _, filtered = key.partition(",")
     shots = found["n-shot"].get(name)
     higher = found["higher_is_better"].get(name, {}).get(metric)
-    return HarnessScore(task=name, metric=metric, filter=filtered, shots=shots, higher_is_better=higher, quality=quality)
+    return HarnessScore(
+        task=name, metric=metric, filter=filtered, shots=shots, higher_is_better=higher, quality=quality,
+        values=tuple(numbers.tolist()) if (numbers := numbers_of(values)) is not None else (),
+    )  # fmt: skip
