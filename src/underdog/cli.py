@@ -149,7 +149,9 @@ def record(
 
 @app.command(short_help="Score one model or system on a task.")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model (folder, catalogue name or hub id), or a stack's or system's folder.")],
+    model: Annotated[
+        str, typer.Argument(help="A model (folder, catalogue name or hub id), or a stack's, system's or run's folder.")
+    ],
     task_file: Annotated[Path | None, typer.Argument(help="The task file (YAML); none with --lm-eval.")] = None,
     shots: Annotated[
         int | None, typer.Option(min=0, help="Worked examples before each question: by default 0, with --lm-eval the task's.")

@@ -55,6 +55,18 @@ def evaluate(task: Task, *arguments: object) -> Any:
     return CliRunner().invoke(app, ["evaluate", *map(str, (*arguments, *run))], env=here)
 
 
+def test_a_runs_folder_stands_for_its_winner(task: Task) -> None:
+    folder = vote(task)
+    run = folder.parents[1]
+    write_text(run / "verdict.json", json.dumps({"winner_folder": str(folder.relative_to(run))}))
+    named, meant = (evaluate(task, what, task.folder / "task.yaml", "--json") for what in (run, folder))
+    assert named.exit_code == 0, named.stderr
+    assert json.loads(named.stdout) == json.loads(meant.stdout)
+    write_text(run / "verdict.json", json.dumps({"winner_folder": None}))
+    none = evaluate(task, run, task.folder / "task.yaml")
+    assert none.exit_code == 1 and "no model met the goal of this run" in " ".join(none.stderr.split())
+
+
 def test_a_system_is_scored_as_it_answers_on_validation_and_on_test(task: Task) -> None:
     folder = vote(task)
     splits = split(task)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from underdog import models, runs
-from underdog.errors import ModelUnavailable
+from underdog import models
 from underdog.inference.memory import prepare_process
 from underdog.models import LanguageModel
 from underdog.progress import Progress
@@ -12,7 +11,7 @@ from underdog.replacing import registry
 from underdog.replacing.registry import Registry
 from underdog.serve.served import One, Served, SmallModels, single
 from underdog.settings import Settings
-from underdog.systems.opening import opened
+from underdog.systems.opening import handed_over, opened
 from underdog.task.question_format import QuestionFormat
 from underdog.task.task import Task
 
@@ -36,8 +35,7 @@ def open_served(
         model = what if small is not None else found.model
         progress.say(f"Loading {model}")
         return SmallModels.loaded(found, models.load(model, settings, progress), format, progress)
-    if (folder / "verdict.json").is_file():
-        folder = _winner(folder)
+    folder = Path(handed_over(what)).expanduser()
     format = format or _kept(folder, progress)
     progress.say(f"Loading {folder if folder.is_dir() else what}")
     loaded = opened(str(folder) if folder.is_dir() else what, settings, progress)
@@ -50,18 +48,6 @@ def open_served(
 def _of_task(path: Path, settings: Settings) -> QuestionFormat:
     task = Task.load(path, settings)
     return QuestionFormat.of(task, task.spec.scoring or default_scoring(task.labels is not None))
-
-
-def _winner(run: Path) -> Path:
-    """The model or system that a finished run hands over."""
-    verdict = runs.read_json(run / "verdict.json")
-    winner = verdict.get("winner_folder") if isinstance(verdict, dict) else None
-    if not winner:
-        raise ModelUnavailable(
-            f"{run}: no model met the goal of this run, so there is none to serve. Name one of its folders yourself, such as "
-            f"{run / 'students'}/..., or the reference."
-        )
-    return run / winner
 
 
 def _kept(folder: Path, progress: Progress) -> QuestionFormat | None:

@@ -1,10 +1,11 @@
-"""From a name to what answers: a system's folder, a stack's folder, or a model."""
+"""From a name to what answers: a run's folder, a system's, a stack's, or a model."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from underdog import models
+from underdog import models, runs
 from underdog.answering import Answerer
+from underdog.errors import ModelUnavailable
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
@@ -22,11 +23,13 @@ def opened(
     device: str | None = None,
     remote: Callable[[RemoteTeacher], Writer] | None = None,
 ) -> LanguageModel | Answerer:
-    """Open a system (`system.json` in its folder), a stack (`stack.json`), or a model by folder, catalogue name or hub id.
+    """Open a system (`system.json` in its folder), a stack (`stack.json`), a finished run's winner (`verdict.json`), or a model
+    by folder, catalogue name or hub id.
 
     `device` is for a single model; systems choose their own. `remote` makes what asks a system's servers; without it they are
     asked directly. Raises what opening them raises: UnknownName, ModelUnavailable, AdapterRefused.
     """
+    name = handed_over(name)
     folder = Path(name).expanduser()
     if (folder / parts.FILE).is_file():
         return parts.open_system(folder, settings, progress, remote)
@@ -37,4 +40,20 @@ def opened(
 
 def is_system(name: str) -> bool:
     """Whether a name is the folder of a system or stack, and of no single model."""
-    return any((Path(name).expanduser() / file).is_file() for file in (parts.FILE, loading.FILE))
+    return any((Path(handed_over(name)).expanduser() / file).is_file() for file in (parts.FILE, loading.FILE))
+
+
+def handed_over(name: str) -> str:
+    """The folder of what a finished run hands over, where a name is a run's folder; else the name. Raises ModelUnavailable where
+    the run found nothing."""
+    folder = Path(name).expanduser()
+    if not (folder / "verdict.json").is_file():
+        return name
+    verdict = runs.read_json(folder / "verdict.json")
+    winner = verdict.get("winner_folder") if isinstance(verdict, dict) else None
+    if not winner:
+        raise ModelUnavailable(
+            f"{folder}: no model met the goal of this run, so it hands none over. Name one of its folders yourself, such as "
+            f"{folder / 'students'}/..., or the reference."
+        )
+    return str(folder / winner)

@@ -63,7 +63,7 @@ def test_where_the_current_small_model_is_damaged_the_llm_alone_is_the_default(f
 
 def test_a_run_without_a_winner_has_nothing_to_serve(tmp_path: Path) -> None:
     (tmp_path / "verdict.json").write_text('{"winner_folder": null}')
-    with pytest.raises(ModelUnavailable, match=r"no model met the goal of this run, so there is none to serve\. Name one"):
+    with pytest.raises(ModelUnavailable, match=r"no model met the goal of this run, so it hands none over\. Name one"):
         open_served(str(tmp_path), settings(tmp_path), Silent())
 
 
