@@ -33,7 +33,7 @@ def publish(run: Path) -> Path:
 
 def publish_comparison(run: Path) -> Path:
     """The same of `underdog replace compare`."""
-    found = Compared.model_validate_json((run / "compare.json").read_text(encoding="utf-8"))
+    found = Compared.model_validate_json(_from_checkout((run / "compare.json").read_text(encoding="utf-8")))
     command = _told(re.sub(r" --(run|registry) \S+", "", re.sub(r"^(-c|cli.py) ", "underdog ", found.command)))
     found = found.model_copy(update={"command": command, "registry": Path(found.registry).name})
     folder = Path(__file__).parent / found.name
@@ -45,6 +45,11 @@ def publish_comparison(run: Path) -> Path:
 def _told(command: str) -> str:
     """A command with files of the checkout named from there."""
     return re.sub(r" /\S*/(examples/\S+)", r" \1", command)
+
+
+def _from_checkout(text: str) -> str:
+    """JSON whose texts that are files of the checkout name them from there."""
+    return re.sub(r'"/[^"\s]*/(examples/[^"\s]+)"', r'"\1"', text)
 
 
 if __name__ == "__main__":
