@@ -18,8 +18,8 @@ from underdog.search.verdict import Verdict
 
 def publish(run: Path) -> Path:
     """Write the results of `run` beside this script; return their folder."""
-    verdict = Verdict.model_validate_json((run / "verdict.json").read_text(encoding="utf-8"))
-    command = _told(re.sub(r" --run \S+", "", re.sub(r"^-c ", "underdog ", verdict.command)))
+    verdict = Verdict.model_validate_json(_read(run / "verdict.json"))
+    command = re.sub(r" --run \S+", "", re.sub(r"^-c ", "underdog ", verdict.command))
     selections = tuple(
         one.model_copy(update={"results": tuple(result.model_copy(update={"examples": ()}) for result in one.results)})
         for one in verdict.selections
@@ -33,8 +33,8 @@ def publish(run: Path) -> Path:
 
 def publish_comparison(run: Path) -> Path:
     """The same of `underdog replace compare`."""
-    found = Compared.model_validate_json(_from_checkout((run / "compare.json").read_text(encoding="utf-8")))
-    command = _told(re.sub(r" --(run|registry) \S+", "", re.sub(r"^(-c|cli.py) ", "underdog ", found.command)))
+    found = Compared.model_validate_json(_read(run / "compare.json"))
+    command = re.sub(r" --(run|registry) \S+", "", re.sub(r"^(-c|cli.py) ", "underdog ", found.command))
     found = found.model_copy(update={"command": command, "registry": Path(found.registry).name})
     folder = Path(__file__).parent / found.name
     write_text(folder / "compare.json", found.model_dump_json(indent=1) + "\n")
@@ -42,14 +42,9 @@ def publish_comparison(run: Path) -> Path:
     return folder
 
 
-def _told(command: str) -> str:
-    """A command with files of the checkout named from there."""
-    return re.sub(r" /\S*/(examples/\S+)", r" \1", command)
-
-
-def _from_checkout(text: str) -> str:
-    """JSON whose texts that are files of the checkout name them from there."""
-    return re.sub(r'"/[^"\s]*/(examples/[^"\s]+)"', r'"\1"', text)
+def _read(path: Path) -> str:
+    """JSON in which files of the checkout are named from there."""
+    return re.sub(r'/[^"\s]*/(examples/[^"\s]+)', r"\1", path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
