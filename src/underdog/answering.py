@@ -1,7 +1,7 @@
 """What teachers, students and systems share: they answer questions, and they have a size."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 
@@ -52,12 +52,29 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Weights in memory."""
+
+    parameters: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """How big an answerer is."""
 
     parameters: int
     parameters_per_answer: int
     weights_bytes: int
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """What lies in memory, by what tells these weights from others: answerers hold the same ones once together. Empty: nobody
+    else holds them."""
+
+    @classmethod
+    def of(cls, held: Mapping[str, Held], parameters_per_answer: int) -> "Footprint":
+        """The size of all that is held."""
+        parameters, weights = sum(one.parameters for one in held.values()), sum(one.weights_bytes for one in held.values())
+        return cls(parameters, parameters_per_answer, weights, held)
 
 
 @runtime_checkable

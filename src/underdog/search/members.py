@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from underdog import models, runs
-from underdog.answering import Answer, Answerer, Footprint, Question, StepTrace
+from underdog.answering import Answer, Answerer, Footprint, Held, Question, StepTrace
 from underdog.knowledge.asking import store_address
 from underdog.knowledge.recording import RecordingWriter, remote_writer
 from underdog.knowledge.store import Store
@@ -15,6 +15,7 @@ from underdog.models import LanguageModel
 from underdog.search.workbench import Workbench
 from underdog.systems.stack.answerer import StackAnswerer
 from underdog.systems.stack.loading import load_stack
+from underdog.systems.together.footprint import known_as
 from underdog.systems.together.parts import NamedModel
 from underdog.systems.together.plans import Leaf, ModelPlan, RemotePlan, StackPlan
 from underdog.systems.together.speaking import Speaker
@@ -48,13 +49,14 @@ class BenchParts:
 
     def footprint(self, plan: ModelPlan | StackPlan) -> Footprint:
         """Size of a model or stack, kept: it is not loaded for that again."""
-        key = runs.fingerprint({"footprint": plan.identity})
+        key = runs.fingerprint({"footprint of what is held": plan.identity})
         kept = self.bench.run.read("members", key)
         if kept is None:
-            loaded = self._stack(plan) if isinstance(plan, StackPlan) else self.model(plan)
-            kept = runs.plain(loaded.footprint())
+            stack = isinstance(plan, StackPlan)
+            size = self._stack(plan).footprint() if stack else known_as(self.model(plan).footprint(), plan.identity)
+            kept = runs.plain(size)
             self.bench.run.keep("members", key, kept)
-        return Footprint(**kept)
+        return Footprint.of({identity: Held(**one) for identity, one in kept["held"].items()}, kept["parameters_per_answer"])
 
     def model(self, plan: ModelPlan) -> LanguageModel:
         """The model, loaded once. Only one is held at a time beside the one that students come from."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from underdog.answering import Answer, Footprint, Question, StepTrace
+from underdog.answering import Answer, Footprint, Held, Question, StepTrace
 from underdog.inference.answerer import ANSWERING_TOKENS, ModelAnswerer, Precision, Scoring, autocast
 from underdog.inference.batches import by_budget
 from underdog.inference.encoding import encode_questions
@@ -26,7 +26,7 @@ class Seat:
     """Where a step's weights are."""
 
     base: str
-    """Name of its base."""
+    """What its base goes by."""
     adapter: int
     """Number of its adapter on that base."""
 
@@ -52,13 +52,17 @@ class StackAnswerer:
         seats: Sequence[Seat],
         bases: Mapping[str, Base],
         *,
+        identity: str = "",
         scoring: Scoring = "sum",
         precision: Precision = "bf16",
         shorten: bool = True,
         tokens_per_batch: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """`seats` has one for each step. `tokens_per_batch` bounds the longest texts of one batch, padding included."""
+        """`seats` has one for each step. `bases` go by what tells their weights from others, and `identity` tells the adapters
+        from another stack's; by default nobody else holds them. `tokens_per_batch` bounds the longest texts of one batch,
+        padding included."""
+        self._identity = identity or f"object {id(self)}"
         self._name, self.chain, self.seats, self.bases = name, chain, tuple(seats), dict(bases)
         self.precision: Precision = precision
         self.shorten = shorten
@@ -73,14 +77,15 @@ class StackAnswerer:
 
     def footprint(self) -> Footprint:
         """All bases and adapters in memory; an answer uses a base once for every step that goes through it."""
-        memory = weights = 0
-        for base in self.bases.values():
+        held: dict[str, Held] = {}
+        for identity, base in self.bases.items():
             own = base.lm.footprint()
-            memory += own.parameters + base.bank.parameter_count()
-            weights += own.weights_bytes + sum(p.numel() * p.element_size() for p in base.bank.parameters())
+            adapters = sum(p.numel() * p.element_size() for p in base.bank.parameters())
+            held[identity] = Held(own.parameters, own.weights_bytes)
+            held[f"{identity}, adapters of {self._identity}"] = Held(base.bank.parameter_count(), adapters)
         used = sum(self.bases[seat.base].lm.parameter_count() for seat in self.seats)
         used += sum(self.bases[seat.base].bank.parameters_of(seat.adapter) for seat in self.seats)
-        return Footprint(memory, used, weights)
+        return Footprint.of(held, used)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer every question, in order. One whose steps do not fit the model's positions is left unanswered, with why."""

@@ -1,10 +1,12 @@
 """Stacks read back from where they were kept. What trains and records is not needed for that."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from underdog import models, runs
 from underdog.errors import UnderdogError
+from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
 from underdog.systems.stack import files
@@ -23,28 +25,39 @@ FIELDS = (
 
 
 def load_stack(
-    folder: Path, settings: Settings, *, progress: Progress | None = None, tokens_per_batch: int | None = None
+    folder: Path,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    tokens_per_batch: int | None = None,
+    base: Callable[[str, str], LanguageModel] | None = None,
 ) -> StackAnswerer:
-    """Read a stack's folder: each base once, and the adapters put on it. Raises AdapterRefused or ModelUnavailable."""
+    """Read a stack's folder: each base once, and the adapters put on it. Raises AdapterRefused or ModelUnavailable.
+
+    `base` gives the base of a name and identity, which others may use as well; by default each is loaded for the stack alone.
+    """
     kept = read_stack(folder)
     chain = Chain(tuple(Step.model_validate(step) for step in kept["chain"]), kept["lists_choices"])
+    identities = {name: models.identity(name, settings) for name in dict.fromkeys(step["base"] for step in kept["steps"])}
     places: dict[str, list[Any]] = {}
     seats = []
     for step in kept["steps"]:
-        adapters = places.setdefault(step["base"], [])
-        seats.append(Seat(step["base"], len(adapters)))
+        identity = identities[step["base"]]
+        adapters = places.setdefault(identity, [])
+        seats.append(Seat(identity, len(adapters)))
         adapters.append(step)
     bases: dict[str, Base] = {}
-    for base, steps in places.items():
-        identity = models.identity(base, settings)
-        loaded = [files.load_adapter((folder / step["adapter"]).resolve(), base=base, base_identity=identity) for step in steps]
-        lm = models.load(base, settings, progress)
-        bases[base] = Base(lm, Bank(lm, loaded), kept["share_prompt"])
+    for identity, steps in places.items():
+        name = steps[0]["base"]
+        loaded = [files.load_adapter((folder / step["adapter"]).resolve(), base=name, base_identity=identity) for step in steps]
+        lm = models.load(name, settings, progress) if base is None else base(name, identity)
+        bases[identity] = Base(lm, Bank(lm, loaded), kept["share_prompt"])
     return StackAnswerer(
         kept["name"],
         chain,
         seats,
         bases,
+        identity=folder.resolve().name,
         scoring=kept["scoring"],
         precision=kept["precision"],
         shorten=kept["shorten"],

@@ -1,9 +1,10 @@
 """How big several models are together: what lies in memory, each once, and what an answer takes of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from underdog.answering import Footprint
+from underdog.answering import Footprint, Held
 
 
 class Sized(Protocol):
@@ -14,20 +15,18 @@ class Sized(Protocol):
 
 def together(members: Sequence[Sized], parameters_per_answer: float) -> Footprint:
     """Return the footprint of a system of members of which so many parameters are used for an answer, rounded."""
-    parts = [one.footprint() for one in {id(part): part for member in members for part in parts_of(member)}.values()]
-    parameters, weights = sum(one.parameters for one in parts), sum(one.weights_bytes for one in parts)
-    return Footprint(parameters, round(parameters_per_answer), weights)
+    held: dict[str, Held] = {}
+    for member in members:
+        size = member.footprint()
+        held |= size.held or {f"object {id(member)}": Held(size.parameters, size.weights_bytes)}
+    return Footprint.of(held, round(parameters_per_answer))
+
+
+def known_as(size: Footprint, identity: str) -> Footprint:
+    """The size of one model, with what tells its weights from others."""
+    return replace(size, held={identity: Held(size.parameters, size.weights_bytes)})
 
 
 def per_answer(members: Sequence[Sized]) -> int:
     """Parameters used when every member answers once; one that stands there twice is used twice."""
     return sum(member.footprint().parameters_per_answer for member in members)
-
-
-def parts_of(member: Sized) -> Iterator[Sized]:
-    """The single models that a member, perhaps a system itself, is made of."""
-    inner: Sequence[Sized] = getattr(member, "members", ())
-    if not inner:
-        yield member
-    for one in inner:
-        yield from parts_of(one)

@@ -13,6 +13,7 @@ from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
 from underdog.systems.stack.loading import load_stack
+from underdog.systems.together.footprint import known_as
 from underdog.systems.together.plans import Leaf, ModelPlan, Plan, RemotePlan, StackPlan, SystemFile, build
 from underdog.systems.together.speaking import Speaker
 from underdog.task.teachers import RemoteTeacher
@@ -32,11 +33,14 @@ class NamedModel(ModelAnswerer):
             lm, scoring=plan.scoring, prefix=plan.prefix, precision=plan.precision, max_new_tokens=plan.max_new_tokens,
             first_line_only=plan.first_line_only, progress=progress,
         )  # fmt: skip
-        self._name = plan.name
+        self._plan = plan
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._plan.name
+
+    def footprint(self) -> Footprint:
+        return known_as(super().footprint(), self._plan.identity)
 
 
 @dataclass
@@ -68,21 +72,23 @@ class FreshParts:
             size = plan.teacher.parameters or 0
             writer = self._writer(plan.teacher)
             return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0))
-        lm = self._loaded(plan)
-        return Speaker(plan.name, plan.identity, "", LocalWriter(lm), lm.footprint())
+        lm = self._loaded(plan.model, plan.identity)
+        return Speaker(plan.name, plan.identity, "", LocalWriter(lm), known_as(lm.footprint(), plan.identity))
 
     def _new(self, plan: Leaf) -> Answerer:
         if isinstance(plan, StackPlan):
-            return load_stack(Path(normpath(self.folder / plan.folder)), self.settings, progress=self.progress)
+            place = Path(normpath(self.folder / plan.folder))
+            return load_stack(place, self.settings, progress=self.progress, base=self._loaded)
         if isinstance(plan, RemotePlan):
             writer = self._writer(plan.teacher)
             return RemoteAnswerer(plan.teacher, writer, max_new_tokens=plan.max_new_tokens, progress=self.progress)
-        return NamedModel(plan, self._loaded(plan), self.progress)
+        return NamedModel(plan, self._loaded(plan.model, plan.identity), self.progress)
 
-    def _loaded(self, plan: ModelPlan) -> LanguageModel:
-        if plan.identity not in self._models:
-            self._models[plan.identity] = models.load(self._place(plan.model), self.settings, self.progress)
-        return self._models[plan.identity]
+    def _loaded(self, model: str, identity: str) -> LanguageModel:
+        """The model, loaded once: also where it is a stack's base, whose adapters leave it as it is for the others."""
+        if identity not in self._models:
+            self._models[identity] = models.load(self._place(model), self.settings, self.progress)
+        return self._models[identity]
 
     def _place(self, model: str) -> str:
         inside = Path(normpath(self.folder / model))

@@ -112,7 +112,7 @@ class Calibrated:
         return [self._calibrated(answer) for answer in self.members[0].answer(questions)]
 
     def footprint(self) -> Footprint:
-        return self.members[0].footprint()
+        return together(self.members, per_answer(self.members))
 
     def _calibrated(self, answer: Answer) -> Answer:
         if not answer.log_probabilities:

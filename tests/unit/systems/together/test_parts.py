@@ -1,18 +1,25 @@
 """A system from its plan: models loaded once, folders found, what asking a server needs, and the cost of the whole chain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
+from underdog import models
 from underdog.answering import Question
 from underdog.errors import ModelUnavailable, UnderdogError
 from underdog.evaluation import cost as single_cost
-from underdog.runs import write_text
+from underdog.runs import write_json, write_text
 from underdog.search.members import BenchParts
 from underdog.settings import Settings
+from underdog.systems.stack.adapters import Adapter, fresh
+from underdog.systems.stack.answerer import StackAnswerer
+from underdog.systems.stack.files import save_adapter
+from underdog.systems.stack.loading import load_stack
 from underdog.systems.together import cost
 from underdog.systems.together.parts import FreshParts, NamedModel, open_system
 from underdog.systems.together.plans import (
@@ -24,6 +31,7 @@ from underdog.systems.together.plans import (
     RemotePlan,
     SamplesPlan,
     SamplingPlan,
+    StackPlan,
     SystemFile,
     VotePlan,
     build,
@@ -31,6 +39,7 @@ from underdog.systems.together.plans import (
     writes,
 )
 from underdog.systems.together.votes import Vote
+from underdog.task.stack import PRESETS
 from underdog.task.teachers import RemoteTeacher
 
 QUESTIONS = [Question(f"q{n}", f"Where is my card? {n}", "\nIntent:", ("card arrival", "exchange rate")) for n in range(12)]
@@ -92,6 +101,65 @@ def test_equal_plans_are_one_object_and_models_are_loaded_once(run: Path) -> Non
     assert isinstance(first, NamedModel) and isinstance(third, NamedModel)
     assert first.lm is third.lm
     assert (first.name, third.name) == ("a", "other name")
+
+
+def test_weights_that_several_members_use_are_loaded_and_counted_once(run: Path) -> None:
+    """The same model as a member that weighs choices, as one that writes, and as the base of two stacks."""
+    one = model().model_copy(update={"identity": models.identity(str(run / "students" / "one"), settings(run))})
+    samples = SamplesPlan(
+        name="s", member=one.model_copy(update={"name": "writes"}), count=2, sampling=sampling(), metric="accuracy"
+    )
+    plan = VotePlan(
+        name="v", members=(one, samples, stack(run, "0"), stack(run, "1"), model("b", "../../students/two")), metric="accuracy"
+    )
+    parts = FreshParts(settings(run), run / "systems" / "abc")
+    vote = build(plan, parts)
+    assert isinstance(vote, Vote)
+    alone, _, first, second, _ = vote.members
+    assert isinstance(alone, NamedModel) and isinstance(first, StackAnswerer) and isinstance(second, StackAnswerer)
+    (base,), (again,) = first.bases.values(), second.bases.values()
+    assert base.lm is again.lm is alone.lm
+    adapters = base.bank.parameter_count() + again.bank.parameter_count()
+    found = vote.footprint()
+    assert found.parameters == 2 * alone.lm.parameter_count() + adapters
+    assert found.weights_bytes == 4 * found.parameters
+    texts = [[one.text for one in member.answer(QUESTIONS)] for member in (alone, first, second)]
+    places = [run / "stacks" / name for name in "01"]
+    undisturbed = NamedModel(one, tiny.load(run / "students" / "one"), parts.progress).answer(QUESTIONS)
+    assert texts[0] == [answer.text for answer in undisturbed]
+    assert texts[1:] == [[one.text for one in load_stack(place, settings(run)).answer(QUESTIONS)] for place in places]
+
+
+def stack(run: Path, name: str) -> StackPlan:
+    """A stack of two steps over the first student, whose identity is what `models` tells of its folder."""
+    base = run / "students" / "one"
+    identity, lm = models.identity(str(base), settings(run)), tiny.load(base)
+    steps = []
+    for number, step in enumerate(PRESETS["two_steps"]):
+        adapter = changed(fresh(lm, 4, number), seed=10 * int(name) + number)
+        save_adapter(adapter, run / "adapters" / f"{name}-{number}", base=str(base), base_identity=identity)
+        steps.append({"base": str(base), "adapter": f"../../adapters/{name}-{number}", "step": step.name})
+    chain = [step.model_copy(update={"max_tokens": 3}).model_dump(mode="json") for step in PRESETS["two_steps"]]
+    kept = {"name": f"stack {name}", "chain": chain, "lists_choices": True, "share_prompt": False, "shorten": True}
+    kept |= {
+        "scoring": "sum",
+        "precision": "float32",
+        "data": "",
+        "stack": {},
+        "steps": steps,
+        "task": None,
+        "seed": 0,
+        "notes": [],
+    }
+    write_json(run / "stacks" / name / "stack.json", kept)
+    return StackPlan(name=f"stack {name}", folder=f"../../stacks/{name}", identity=name)
+
+
+def changed(adapter: Adapter, seed: int) -> Adapter:
+    """An adapter whose up matrices are no longer zero."""
+    draw = torch.Generator().manual_seed(seed)
+    weights = {name: (down, torch.randn(up.shape, generator=draw)) for name, (down, up) in adapter.weights.items()}
+    return replace(adapter, weights=weights)
 
 
 @pytest.mark.parametrize(
