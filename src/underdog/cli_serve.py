@@ -19,7 +19,11 @@ def serve(
         Path | None, typer.Option(metavar="FOLDER", help="Serve the small models of this registry beside the LLM.")
     ] = None,
     task: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Task file that says how questions are put; by default the run's own.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Task file: how questions are put (by default as in the run), and the store of what servers reply and cost.",
+        ),
     ] = None,
     key_from: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the key that clients must send.")

@@ -1,7 +1,5 @@
 """Score one model, stack or system on a task, outside any search."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -11,9 +9,7 @@ from underdog.evaluation.score import Score, score
 from underdog.evaluation.words import METRIC_NAMES, percent
 from underdog.inference.answerer import ModelAnswerer, Scoring
 from underdog.inference.memory import prepare_process
-from underdog.knowledge.asking import store_address
-from underdog.knowledge.recording import RecordingWriter, remote_writer
-from underdog.knowledge.store import Store
+from underdog.knowledge.task_writer import TaskWriter
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.recipes.labels import default_scoring
@@ -22,9 +18,7 @@ from underdog.systems.opening import is_system, opened
 from underdog.task.prompts import shots as worked_examples
 from underdog.task.splits import Splits, split
 from underdog.task.task import Task
-from underdog.task.teachers import RemoteTeacher
 from underdog.teachers.local import precision
-from underdog.teachers.writing import Failure, Reply, Request
 
 
 def evaluate_model(
@@ -92,18 +86,3 @@ def _answerer(model: str, task: Task, splits: Splits, shots: int, scoring: str |
         first_line_only=shots > 0,
         progress=progress,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class TaskWriter:
-    """Asks a system's server through the task's knowledge store: what is kept there is not paid for again, and a cap on spending
-    holds. Implements `writing.Writer`."""
-
-    task: Task
-    teacher: RemoteTeacher
-    progress: Progress
-
-    def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
-        with Store.open(store_address(self.task)) as store:
-            asking = remote_writer(self.teacher, store, self.task.settings)
-            yield from RecordingWriter(asking, store, {}, self.task.data_fingerprint, "free", self.progress).write(requests)

@@ -18,6 +18,7 @@ import pytest
 
 import serving
 import tiny
+from faulty_server import FaultyServer, Say
 from flow import planted
 from flow.planted import choice_rows, label_rows, settings, write_task
 from flow.test_stack import TEACHERS, reasons
@@ -25,17 +26,20 @@ from flow.test_stack_found import STACK
 from serving import CHAT, JSON, PROMPT, Reply, Running, Stepwise, running, until
 from underdog import models
 from underdog.answering import Answer, Answerer, Footprint, Question, StepTrace
-from underdog.errors import TeacherUnavailable
+from underdog.errors import TeacherUnavailable, UnderdogError
 from underdog.inference.answerer import ModelAnswerer
 from underdog.inference.generation import Plan
 from underdog.progress import Silent
 from underdog.recipes.labels import default_scoring
 from underdog.replacing.answerer import PairAnswerer
+from underdog.runs import write_text
 from underdog.serve.opening import open_served
 from underdog.serve.served import One, SmallModels, single
 from underdog.systems.stack.loading import load_stack
 from underdog.systems.together.parts import open_system
+from underdog.systems.together.plans import RemotePlan, SystemFile
 from underdog.task.splits import split
+from underdog.task.teachers import RemoteTeacher
 
 LONG = {"prompt": PROMPT, "max_tokens": 60, "temperature": 0}
 
@@ -387,6 +391,32 @@ def test_who_answered_how_and_what_was_odd_is_told_and_faults_below_have_their_s
         until(lambda: len(server.log) == 4)
         assert [line.split()[2] for line in server.log] == ["200", "502", "500", "200"]
     assert "RuntimeError" in capfd.readouterr().err
+
+
+def test_a_server_behind_a_system_is_asked_below_its_cap_and_nothing_twice(tmp_path: Path) -> None:
+    file = write_task(tmp_path, choice_rows(30), fields={}, choices="choices")
+    task = planted.load(file)
+    asked = {"questions": [dict(example.row) for example in split(task).valid]}
+    prices = {"usd_per_million_input": 1e5, "usd_per_million_output": 0.0}
+    with FaultyServer(lambda prompt, time: Say("The answer is A.")) as far:
+        fields = {"name": "far", "model": "far-model", "url": far.url, "prices": prices, "cap_usd": 1e4}
+        plan = RemotePlan(name="far", teacher=RemoteTeacher.model_validate(fields), max_new_tokens=8)
+        folder = tmp_path / "run" / "systems" / "0123456789abcdef"
+        write_text(folder / "system.json", SystemFile(system=plan).model_dump_json())
+        with pytest.raises(
+            UnderdogError, match=r"'far' has a cap on spending.* Name its file \(`underdog serve \.\.\. --task FILE`"
+        ):
+            open_served(str(folder), task.settings, Silent())
+        with running(open_served(str(folder), task.settings, Silent(), task=file)) as server:
+            said = [server.post("/v1/answers", asked).json["answers"] for _ in range(2)]
+            calls = len(far.calls)
+            assert calls == len({example.question.prompt for example in split(task).valid})
+            assert said[0] == said[1] and {one["choice"] for one in said[0]} == {0}
+        write_text(folder / "system.json", SystemFile(system=plan).model_dump_json().replace("10000.0", "1e-6"))
+        with running(open_served(str(folder), task.settings, Silent(), task=file)) as server:
+            new = server.post("/v1/answers", {"questions": [{"prompt": "Another?", "choices": ["a", "b"]}]})
+            assert (new.status, new.error["code"]) == (502, "spending_cap_reached")
+            assert len(far.calls) == calls
 
 
 def test_a_key_is_needed_where_one_is_set_and_health_is_open(small: SmallModels) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from underdog import models
 from underdog.inference.memory import prepare_process
+from underdog.knowledge.task_writer import TaskWriter
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.recipes.labels import default_scoring
@@ -24,12 +25,13 @@ def open_served(
 ) -> Served:
     """Open a model, a stack, a system, a run (its winner), or an LLM with a registry of small models.
 
-    `small` is the registry's folder, `task` a task file that says how questions are put; without it, the run's folder does.
-    Raises what opening them raises.
+    `small` is the registry's folder, `task` a task file: it says how questions are put, which else the run's folder does, and its
+    knowledge store keeps what a system's servers reply and what that costs. Raises what opening them raises.
     """
     prepare_process(settings)
     folder = Path(what).expanduser()
-    format = _of_task(task, settings) if task is not None else None
+    known = Task.load(task, settings) if task is not None else None
+    format = known and _of_task(known)
     if small is not None or (folder / registry.LLM).is_file():
         found = Registry.opened(small or folder)
         model = what if small is not None else found.model
@@ -38,15 +40,15 @@ def open_served(
     folder = Path(handed_over(what)).expanduser()
     format = format or _kept(folder, progress)
     progress.say(f"Loading {folder if folder.is_dir() else what}")
-    loaded = opened(str(folder) if folder.is_dir() else what, settings, progress)
+    remote = known and (lambda teacher: TaskWriter(known, teacher, progress))
+    loaded = opened(str(folder) if folder.is_dir() else what, settings, progress, remote=remote)
     _point_to_registry(what, settings, progress)
     if isinstance(loaded, LanguageModel):
         return One(folder.resolve().name if folder.is_dir() else what, single(loaded, format), format)
     return One(loaded.name, loaded, format)
 
 
-def _of_task(path: Path, settings: Settings) -> QuestionFormat:
-    task = Task.load(path, settings)
+def _of_task(task: Task) -> QuestionFormat:
     return QuestionFormat.of(task, task.spec.scoring or default_scoring(task.labels is not None))
 
 

@@ -99,8 +99,8 @@ class FreshParts:
             return self.remote(teacher)
         if teacher.cap_usd is not None:
             raise UnderdogError(
-                f"teacher {teacher.name!r} has a cap on spending, which is reckoned in a knowledge store, and none was given. "
-                "Pass `remote`, which makes what asks the server, or take `cap_usd` out of the system's file."
+                f"teacher {teacher.name!r} has a cap on spending, which is reckoned in a task's knowledge store, and no task is "
+                "named. Name its file (`underdog serve ... --task FILE`), or take `cap_usd` out of the system's file."
             )
         return RemoteWriter(teacher, key_of(teacher, self.settings.environ))
 

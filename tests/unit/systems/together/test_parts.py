@@ -197,7 +197,7 @@ def test_a_capped_server_is_not_asked_without_a_store_that_counts(run: Path) -> 
         {"name": "far", "model": "m", "url": "http://127.0.0.1:9/v1", "cap_usd": 1.0, "prices": prices}
     )
     plan = RemotePlan(name="far", teacher=teacher, max_new_tokens=8)
-    with pytest.raises(UnderdogError, match="'far' has a cap on spending, which is reckoned in a knowledge store"):
+    with pytest.raises(UnderdogError, match="'far' has a cap on spending, which is reckoned in a task's knowledge store"):
         FreshParts(settings(run), run).answerer(plan)
     assert not cost.is_measurable(plan)
     assert cost.is_measurable(cascade())
