@@ -143,6 +143,22 @@ def test_drawn_texts_follow_from_their_seeds_and_not_from_the_batch(lm):
     assert others[2] == together[2], "nothing is drawn at temperature 0"
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_prompts_that_are_alike_are_read_once_and_write_what_each_alone_writes(lm, monkeypatch, padded: bool):
+    short, long = lm.encode(PROMPTS[:2]) if padded else lm.encode(PROMPTS[:1]) * 2
+    prompts = [long, short, short, long, [lm.pad, *short][-len(short) :], short]
+    plans = [Plan(NEW, temperature=float(index > 1), seed=str(index)) for index in range(len(prompts))]
+    alone = [_tokens(write_batch(lm, [prompt], [plan]))[0] for prompt, plan in zip(prompts, plans, strict=True)]
+    read = []
+    plain = LanguageModel.hidden
+    monkeypatch.setattr(
+        LanguageModel, "hidden", lambda self, tokens, *rest: read.append(len(tokens)) or plain(self, tokens, *rest)
+    )
+    assert _tokens(write_batch(lm, prompts, plans)) == alone
+    assert read[:2] == [len({tuple(prompt) for prompt in prompts}), len(prompts)]
+    assert len(set(map(tuple, alone))) > 3, "the seeds must matter"
+
+
 def test_any_budget_writes_the_same_and_every_prompt_comes_once(lm):
     prompts = lm.encode(PROMPTS)
     plans = [Plan(3 + index, 1.0 * (index % 2), seed=str(index)) for index in range(len(prompts))]

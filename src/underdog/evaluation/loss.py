@@ -19,8 +19,8 @@ from underdog.config import Config
 from underdog.errors import TextTooShort
 from underdog.evaluation.documents import Document, documents_of, windows_of
 from underdog.evaluation.statistics import Comparison, Estimate, bootstrap_difference, bootstrap_statistic
-from underdog.inference.answerer import Precision, autocast
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.training.blocks import hidden_states, next_token_log_probabilities

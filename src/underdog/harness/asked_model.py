@@ -7,8 +7,9 @@ from typing import Any
 from underdog.harness.likelihood import continuation_likelihoods
 from underdog.harness.requests import Likelihood, LikelihoodRequest, TextRequest, cut
 from underdog.harness.tokens import Continuation, Tokens
-from underdog.inference.answerer import ANSWERING_TOKENS, Precision
+from underdog.inference.answerer import ANSWERING_TOKENS
 from underdog.inference.generation import WRITING, Plan, write
+from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 
 
@@ -53,7 +54,7 @@ class AskedModel:
         end = self.lm.tokenizer.decode(self.lm.end)
         stops = [(*request.stop, end) for request in requests]
         plans = [_plan(request, stop) for request, stop in zip(requests, stops, strict=True)]
-        for index, written in write(self.lm, prompts, plans, WRITING * self._budget):
+        for index, written in write(self.lm, prompts, plans, WRITING[self.lm.device.type] * self._budget, self._precision):
             yield index, text_up_to(self.lm.tokenizer, written.tokens, stops[index])
 
     def _scored(self, continuations: Sequence[Continuation], groups: Sequence[Sequence[int]]) -> Iterator[tuple[int, Likelihood]]:

@@ -14,12 +14,12 @@ from torch import Tensor
 from underdog import caches
 from underdog.harness.requests import Likelihood, common_beginning
 from underdog.harness.tokens import Continuation
-from underdog.inference.answerer import Precision, autocast
 from underdog.inference.batches import Batch, by_budget, collate
 from underdog.inference.encoding import SHARED_FROM
 from underdog.inference.head import KEEP_ELEMENTS
 from underdog.inference.layout import Layout
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.inference.scores import choice_scores
 from underdog.models import LanguageModel
 

@@ -17,7 +17,8 @@ from underdog.harness.asked_answerer import AskedAnswerer
 from underdog.harness.asked_model import AskedModel
 from underdog.harness.requests import LikelihoodRequest, Respondent, TextRequest
 from underdog.harness.tokens import Tokens
-from underdog.inference.answerer import ModelAnswerer, Precision
+from underdog.inference.answerer import ModelAnswerer
+from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,18 +16,12 @@ from underdog.inference.generation import WRITING, Plan, write
 from underdog.inference.head import edge_log_probabilities
 from underdog.inference.layout import Layout
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.inference.scores import choice_scores, group_log_softmax
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 
 Scoring = Literal["constrained", "sum", "per_byte"]
-Precision = Literal["bf16", "float32"]
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Matrix products in bfloat16, or everything in float32, whatever is set outside."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
 
 ANSWERING_TOKENS = defaultdict(lambda: 32_768, cpu=1024)
 """Tokens that go through a model at once when it answers, by kind of device. On a CPU a small batch stays in its caches: see
@@ -163,7 +156,8 @@ class ModelAnswerer:
     def _write(self, questions: Sequence[Question], encoded: Sequence[Encoded]) -> Iterator[tuple[int, Answer]]:
         prompts = [[*item.prompt, *item.cue] for item in encoded]
         plans = [Plan(self.max_new_tokens)] * len(prompts)
-        for done, (index, written) in enumerate(write(self.lm, prompts, plans, WRITING * self.tokens_per_batch), start=1):
+        texts = write(self.lm, prompts, plans, WRITING[self.lm.device.type] * self.tokens_per_batch, self.precision)
+        for done, (index, written) in enumerate(texts, start=1):
             text = written.text.partition("\n")[0].strip() if self.first_line_only else written.text
             yield index, Answer(questions[index].id, text)
             self.progress.step("answering", done, len(prompts))

@@ -4,6 +4,7 @@ What a row writes does not depend on the rows beside it: padding is seen by nobo
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +17,12 @@ from torch import Tensor
 from underdog.caches import RoomyCache
 from underdog.inference.batches import by_budget
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 
-WRITING = 4
-"""Times as many tokens in a batch that writes as in one that answers: only its newest ones go through the model at once."""
+WRITING = defaultdict(lambda: 4, cpu=16)
+"""Times as many tokens in a batch that writes as in one that answers, by kind of device: only its newest ones go through the model
+at once, and each time all weights are read for them."""
 COLDEST = 1e-30
 """Lowest temperature by which logits are divided: below, the quotients leave float32. All of it goes to the likeliest token."""
 NUCLEUS = 512
@@ -70,7 +73,11 @@ Begin = Callable[[Tensor, int], Steps]
 
 
 def write(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], plans: Sequence[Plan], tokens_per_batch: int
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    plans: Sequence[Plan],
+    tokens_per_batch: int,
+    precision: Precision = "float32",
 ) -> Iterator[tuple[int, Written]]:
     """Continue every prompt, those alike in length together; yield (index, text) as batches finish.
 
@@ -80,7 +87,8 @@ def write(
     lengths = [len(prompt) + plan.max_tokens for prompt, plan in zip(prompts, plans, strict=True)]
 
     def together(indices: list[int]) -> list[Written]:
-        return write_batch(lm, [prompts[index] for index in indices], [plans[index] for index in indices])
+        with autocast(lm.device, precision):
+            return write_batch(lm, [prompts[index] for index in indices], [plans[index] for index in indices])
 
     for indices, written in halving(by_budget(lengths, tokens_per_batch), together):
         yield from zip(indices, written, strict=True)
@@ -152,7 +160,20 @@ class Reading:
         self._cache = RoomyCache(room)
 
     def read(self, tokens: Tensor) -> Tensor:
+        if not self._used:
+            distinct, rows = torch.cat([self._skipped[:, None], tokens], 1).unique(dim=0, return_inverse=True)
+            if len(distinct) < len(tokens):
+                return self._read_once(distinct[:, 1:], distinct[:, 0], rows)
         return self._lm.logits(self.hidden(tokens)[:, -1])
+
+    def _read_once(self, tokens: Tensor, skipped: Tensor, rows: Tensor) -> Tensor:
+        """Prompts of which some are alike, such as those of several samples: each goes through the model once, and `rows` tells
+        which one every row goes on from."""
+        before, self._skipped = self._skipped, skipped
+        logits = self._lm.logits(self.hidden(tokens)[:, -1])
+        self._cache.keep(rows, 0)
+        self._skipped = before
+        return logits[rows]
 
     def hidden(self, tokens: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """Hidden states [B, T, H] of tokens [B, T], which come after all that was read before; `embeddings` [B, T, W] stand

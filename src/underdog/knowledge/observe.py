@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from underdog.inference.answerer import ANSWERING_TOKENS, Precision, autocast
+from underdog.inference.answerer import ANSWERING_TOKENS
 from underdog.inference.batches import by_budget, collate
 from underdog.inference.layout import Layout
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.knowledge.packing import Distributions
 from underdog.knowledge.signals import MASS, MOST, Observed, Text
 from underdog.models import LanguageModel

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from underdog.answering import Answer, Footprint, Question
-from underdog.inference.answerer import ANSWERING_TOKENS, ModelAnswerer, Scoring, autocast
+from underdog.inference.answerer import ANSWERING_TOKENS, ModelAnswerer, Scoring
 from underdog.inference.batches import Batch, by_budget, collate
 from underdog.inference.encoding import Encoded, encode_questions
 from underdog.inference.generation import WRITING, Plan
 from underdog.inference.head import KEEP_ELEMENTS
 from underdog.inference.memory import halving
+from underdog.inference.precision import autocast
 from underdog.inference.scores import choice_scores, group_log_softmax
 from underdog.progress import Progress, Silent
 from underdog.systems.replaceable.decoding import write
@@ -177,7 +178,7 @@ class PairAnswerer:
             prompts,
             [Plan(self.max_new_tokens)] * len(prompts),
             [self.pair.small] * len(prompts),
-            tokens_per_batch=WRITING * self.tokens_per_batch,
+            tokens_per_batch=WRITING[self.pair.device.type] * self.tokens_per_batch,
             precision=self.pair.precision,
         )
         for index, written in found:

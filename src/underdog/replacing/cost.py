@@ -14,9 +14,9 @@ import torch
 from underdog import models
 from underdog.config import Config
 from underdog.evaluation.cost import Spread, fresh_process
-from underdog.inference.answerer import autocast
 from underdog.inference.generation import Plan, Written, write_batch
 from underdog.inference.memory import peak_bytes, prepare_process, resident_bytes
+from underdog.inference.precision import autocast
 from underdog.models import LanguageModel
 from underdog.progress import Silent
 from underdog.replacing import learners, recordings

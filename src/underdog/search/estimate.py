@@ -9,7 +9,7 @@ from rich.text import Text
 
 from underdog.config import Config
 from underdog.evaluation.words import memory, seconds, size
-from underdog.inference.answerer import autocast
+from underdog.inference.precision import autocast
 from underdog.knowledge.estimate import BYTES_PER_TOKEN
 from underdog.progress import Progress
 from underdog.recipes.labels import lay_answers

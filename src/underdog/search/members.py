@@ -96,7 +96,7 @@ class BenchParts:
             return Speaker(
                 plan.name, plan.teacher.model, plan.teacher.revision, StoredWriter(self, plan), Footprint(size, size, 0)
             )
-        return Speaker(plan.name, plan.identity, "", StoredWriter(self, plan), self.footprint(plan))
+        return Speaker(plan.name, plan.identity, plan.precision, StoredWriter(self, plan), self.footprint(plan))
 
     def _remote(self, plan: RemotePlan) -> Answerer:
         writer = StoredWriter(self, plan)
@@ -166,7 +166,7 @@ class _Late:
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
         assert isinstance(self.plan, ModelPlan)
-        yield from LocalWriter(self.parts.model(self.plan)).write(requests)
+        yield from LocalWriter(self.parts.model(self.plan), precision=self.plan.precision).write(requests)
 
 
 def unknown_sizes(plans: Sequence[Leaf]) -> bool:

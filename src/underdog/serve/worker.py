@@ -100,7 +100,7 @@ class Worker:
             rows += own
         if rows and lm is not None:
             lengths = [len(row.prompt) + row.plan.max_tokens for row in rows]
-            budget = WRITING * ANSWERING_TOKENS[lm.device.type]
+            budget = WRITING[lm.device.type] * ANSWERING_TOKENS[lm.device.type]
             self._batches += [Batch(lm, [rows[place] for place in sorted(places)]) for places in by_budget(lengths, budget)]
 
     def _answer(self, asked: Sequence[Questions]) -> None:

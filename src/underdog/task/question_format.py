@@ -12,7 +12,8 @@ from underdog import runs
 from underdog.answering import Question
 from underdog.config import Config
 from underdog.errors import TaskError
-from underdog.inference.answerer import Precision, Scoring
+from underdog.inference.answerer import Scoring
+from underdog.inference.precision import Precision
 from underdog.task.labels import item_choices
 from underdog.task.prompts import Template, as_text, text_in
 from underdog.task.task import Task

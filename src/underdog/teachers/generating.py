@@ -7,6 +7,7 @@ import torch
 from underdog import models
 from underdog.inference.answerer import ANSWERING_TOKENS
 from underdog.inference.generation import WRITING, Plan, write
+from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
@@ -20,10 +21,12 @@ class LocalWriter:
     likeliest tokens, or draws seeded by the request's key; not from the requests it shares a batch with.
     """
 
-    def __init__(self, lm: LanguageModel, *, tokens_per_batch: int | None = None) -> None:
-        """`tokens_per_batch` bounds prompts and replies of one batch, padding included."""
+    def __init__(self, lm: LanguageModel, *, precision: Precision = "float32", tokens_per_batch: int | None = None) -> None:
+        """`tokens_per_batch` bounds prompts and replies of one batch, padding included. In bf16 a rounding may, in another batch,
+        let another token be drawn."""
         self.lm = lm
-        self.tokens_per_batch = tokens_per_batch or WRITING * ANSWERING_TOKENS[lm.device.type]
+        self.precision: Precision = precision
+        self.tokens_per_batch = tokens_per_batch or WRITING[lm.device.type] * ANSWERING_TOKENS[lm.device.type]
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
         """Yield every request with its reply as batches finish; a Failure where the prompt is too long for the model.
@@ -39,7 +42,7 @@ class LocalWriter:
             else:
                 fitting.append((request, prompt))
         plans = [_plan(request) for request, _ in fitting]
-        for index, written in write(self.lm, [prompt for _, prompt in fitting], plans, self.tokens_per_batch):
+        for index, written in write(self.lm, [prompt for _, prompt in fitting], plans, self.tokens_per_batch, self.precision):
             request, prompt = fitting[index]
             reply = Reply(written.text, written.finish, len(prompt), len(written.tokens), written.seconds)
             yield request, reply

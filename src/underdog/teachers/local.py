@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from underdog.inference.answerer import ModelAnswerer, Precision, Scoring
+from underdog.inference.answerer import ModelAnswerer, Scoring
+from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.task.examples import Example

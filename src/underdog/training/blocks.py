@@ -10,8 +10,8 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from underdog.errors import TextTooShort
-from underdog.inference.answerer import Precision, autocast
 from underdog.inference.head import edge_log_probabilities
+from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 
 WHOLE_ELEMENTS = 2**25

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from underdog.inference.answerer import Precision, autocast
 from underdog.inference.batches import Batch, Signals, collate, epoch_order
 from underdog.inference.head import edge_log_probabilities
 from underdog.inference.layout import Layout
+from underdog.inference.precision import Precision, autocast
 from underdog.inference.scores import choice_scores
 from underdog.models import LanguageModel
 from underdog.training.divergences import Divergence, Drawn, Kept, divergence

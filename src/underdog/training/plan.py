@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from underdog.config import Config
-from underdog.inference.answerer import Precision
+from underdog.inference.precision import Precision
 from underdog.task.spec import Training as Settings
 
 

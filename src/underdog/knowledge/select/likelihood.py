@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from underdog.inference.answerer import ANSWERING_TOKENS, Precision, autocast
+from underdog.inference.answerer import ANSWERING_TOKENS
 from underdog.inference.batches import by_budget, collate
 from underdog.inference.encoding import encode_questions
 from underdog.inference.head import edge_log_probabilities
 from underdog.inference.layout import Layout
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.task.examples import Example

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from underdog.errors import NothingKnown, PromptTooLong
-from underdog.inference.answerer import Precision, autocast
 from underdog.inference.batches import by_budget
 from underdog.inference.generation import Begin, Plan, Reading, Written, stream_batch, write_batch
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 from underdog.systems.replaceable.pair import head_of, read_by, seen_by
 from underdog.systems.replaceable.predictions import Chances

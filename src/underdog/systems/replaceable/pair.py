@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
 
-from underdog.inference.answerer import Precision, autocast
 from underdog.inference.head import KEEP_ELEMENTS
+from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 from underdog.systems.replaceable.cut import below
 from underdog.systems.replaceable.kinds import Follower, Informed

@@ -6,9 +6,10 @@ from pathlib import Path
 from time import perf_counter
 
 from underdog.errors import unknown
-from underdog.inference.answerer import ANSWERING_TOKENS, Precision
+from underdog.inference.answerer import ANSWERING_TOKENS
 from underdog.inference.generation import WRITING, Plan, Written
 from underdog.inference.growing import Growing, Piece
+from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 from underdog.nanofft.tokens import check_known
 from underdog.systems.replaceable import decoding, fingerprints, saved
@@ -56,7 +57,7 @@ class Shared:
         self.llm = llm
         self.known = Llm.of(llm)
         self._precision: Precision = precision
-        self._tokens_per_batch = tokens_per_batch or ANSWERING_TOKENS[llm.device.type] * WRITING
+        self._tokens_per_batch = tokens_per_batch or ANSWERING_TOKENS[llm.device.type] * WRITING[llm.device.type]
         self._live: dict[str, Live] = {}
 
     @property

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from underdog.answering import Answer, Footprint, Held, Question, StepTrace
-from underdog.inference.answerer import ANSWERING_TOKENS, ModelAnswerer, Precision, Scoring, autocast
+from underdog.inference.answerer import ANSWERING_TOKENS, ModelAnswerer, Scoring
 from underdog.inference.batches import by_budget
 from underdog.inference.encoding import encode_questions
 from underdog.inference.generation import WRITING, Plan
 from underdog.inference.memory import halving
+from underdog.inference.precision import Precision, autocast
 from underdog.progress import Progress, Silent
 from underdog.systems.stack.chain import Asked, Chain, tokens_with
 from underdog.systems.stack.reading import Base, Beginnings, collated
@@ -68,7 +69,7 @@ class StackAnswerer:
         self.shorten = shorten
         self.progress = progress or Silent()
         last = self.bases[self.seats[-1].base].lm
-        self.tokens_per_batch = tokens_per_batch or WRITING * ANSWERING_TOKENS[last.device.type]
+        self.tokens_per_batch = tokens_per_batch or WRITING[last.device.type] * ANSWERING_TOKENS[last.device.type]
         self._scorer = ModelAnswerer(last, scoring=scoring, precision=precision)
 
     @property

@@ -45,16 +45,14 @@ class Debate:
 
     def rounds(self, questions: Sequence[Question]) -> list[list[Answer]]:
         """Return the vote before the debate and after each round."""
-        prompts = [[own_prompt(question) for question in questions]] * len(self.members)
-        said = [self._say(number, questions, prompts[number]) for number in range(len(self.members))]
+        said = self._say(questions, [[own_prompt(question) for question in questions]] * len(self.members))
         votes = [self._vote(questions, said)]
         for _ in range(self._rounds):
             prompts = [
                 [self.prompt(question, [one[place] for one in said], number) for place, question in enumerate(questions)]
                 for number in range(len(self.members))
             ]
-            new = [self._say(number, questions, prompts[number]) for number in range(len(self.members))]
-            said = [_kept(before, after) for before, after in zip(said, new, strict=True)]
+            said = [_kept(before, after) for before, after in zip(said, self._say(questions, prompts), strict=True)]
             votes.append(self._vote(questions, said))
         return votes
 
@@ -78,12 +76,18 @@ class Debate:
         """Every member is used once before the debate and once in each round."""
         return together(self.members, per_answer(self.members) * (1 + self._rounds))
 
-    def _say(self, number: int, questions: Sequence[Question], prompts: Sequence[str]) -> Statements:
-        speaker = self.members[number]
-        sampling = replace(self._sampling, seed=self._sampling.seed + number)
-        outcomes = speaker.say(prompts, [sampling] * len(prompts))
-        pairs = zip(questions, outcomes, strict=True)
-        return [statement(question, outcome, speaker.name, numeric=self._numeric) for question, outcome in pairs]
+    def _say(self, questions: Sequence[Question], prompts: Sequence[Sequence[str]]) -> list[Statements]:
+        """What each member says to its prompts. A model that stands there several times is asked once for all of them."""
+        said: dict[int, Statements] = {}
+        for speaker in {id(member): member for member in self.members}.values():
+            places = [number for number, member in enumerate(self.members) if member is speaker]
+            samplings = [replace(self._sampling, seed=self._sampling.seed + number) for number in places for _ in questions]
+            outcomes = iter(speaker.say([prompt for number in places for prompt in prompts[number]], samplings))
+            for number in places:
+                said[number] = [
+                    statement(question, next(outcomes), speaker.name, numeric=self._numeric) for question in questions
+                ]
+        return [said[number] for number in range(len(self.members))]
 
     def _vote(self, questions: Sequence[Question], said: Sequence[Statements]) -> list[Answer]:
         columns = zip(*said, strict=True)

@@ -73,7 +73,8 @@ class FreshParts:
             writer = self._writer(plan.teacher)
             return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0))
         lm = self._loaded(plan.model, plan.identity)
-        return Speaker(plan.name, plan.identity, "", LocalWriter(lm), known_as(lm.footprint(), plan.identity))
+        writer = LocalWriter(lm, precision=plan.precision)
+        return Speaker(plan.name, plan.identity, plan.precision, writer, known_as(lm.footprint(), plan.identity))
 
     def _new(self, plan: Leaf) -> Answerer:
         if isinstance(plan, StackPlan):

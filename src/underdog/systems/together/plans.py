@@ -9,7 +9,8 @@ from pydantic import Discriminator, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from underdog.answering import Answerer
 from underdog.config import Config
-from underdog.inference.answerer import Precision, Scoring
+from underdog.inference.answerer import Scoring
+from underdog.inference.precision import Precision
 from underdog.systems.together.cascade import Cascade
 from underdog.systems.together.debate import Debate
 from underdog.systems.together.samples import Samples

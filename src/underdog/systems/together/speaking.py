@@ -24,6 +24,7 @@ class Speaker:
     model: str
     """What it is asked as: part of what a reply is kept under, and of what its draws follow from."""
     revision: str
+    """Its version, or the arithmetic that it writes in."""
     writer: Writer
     size: Footprint
 
