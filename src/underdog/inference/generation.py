@@ -21,8 +21,8 @@ from underdog.inference.precision import Precision, autocast
 from underdog.models import LanguageModel
 
 WRITING = defaultdict(lambda: 4, cpu=16)
-"""Times as many tokens in a batch that writes as in one that answers, by kind of device: only its newest ones go through the model
-at once, and each time all weights are read for them."""
+"""Times as many tokens in a batch that writes as in one that answers, by kind of device: only its newest ones go through the
+model at once, and each time all weights are read for them."""
 COLDEST = 1e-30
 """Lowest temperature by which logits are divided: below, the quotients leave float32. All of it goes to the likeliest token."""
 NUCLEUS = 512
