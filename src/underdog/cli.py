@@ -172,6 +172,9 @@ def evaluate(
     draw: Annotated[
         int | None, typer.Option(min=1, help="With --lm-eval: so many items of each task, drawn alike for all models.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="With --lm-eval, of a single model: float32 (default), or bf16, which is faster.")
+    ] = None,
     json: Json = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -191,10 +194,13 @@ def evaluate(
     if task_file is None:
         if limit and draw:
             raise UnderdogError("--limit takes the first items of each task, --draw any: name one of them.")
-        _harness(model, tasks, include_path or [], {"limit": limit, "draw": draw, "shots": shots}, json=json, dry_run=dry_run)
+        how = {"limit": limit, "draw": draw, "shots": shots, "precision": precision or "float32"}
+        _harness(model, tasks, include_path or [], how, json=json, dry_run=dry_run)
         return
-    if include_path or limit or draw:
-        raise UnderdogError("--include-path, --limit and --draw are for tasks of lm-evaluation-harness: name one with --lm-eval.")
+    if include_path or limit or draw or precision:
+        raise UnderdogError(
+            "--include-path, --limit, --draw and --precision are for tasks of lm-evaluation-harness: name one with --lm-eval."
+        )
     from underdog.evaluate import check_options, evaluate_model, evaluation_line, plan_line
     from underdog.task.task import Task
     from underdog.terminal import shown_progress
@@ -241,7 +247,7 @@ app.command(short_help="Teach a language model a folder of texts.")(cli_pretrain
 app.command(short_help="Serve a model or system over HTTP.")(cli_serve.serve)
 
 
-def _harness(model: str, tasks: list[str], include: list[Path], how: dict[str, int | None], *, json: bool, dry_run: bool) -> None:
+def _harness(model: str, tasks: list[str], include: list[Path], how: dict[str, Any], *, json: bool, dry_run: bool) -> None:
     from underdog.harness import require_lm_eval
 
     require_lm_eval()

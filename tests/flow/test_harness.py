@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install 'underdog[lm-eval]'")
@@ -175,6 +176,22 @@ def test_items_are_drawn_alike_for_every_model(tinybench: Path):
     }
     (score,) = run_tasks(other, ["tinybench_mmlu"], settings(tinybench), Silent(), draw=5_000)
     assert score.quality.n == len(score.values) == len(choice_rows())
+
+
+def test_a_single_model_computes_in_the_precision_asked_for(tinybench: Path, tiny_folder: Path, tiny_lm, monkeypatch):
+    seen, plain = [], torch.autocast
+
+    def autocast(*given, enabled, **rest):
+        seen.append(enabled)
+        return plain(*given, enabled=enabled, **rest)
+
+    monkeypatch.setattr(torch, "autocast", autocast)
+    for precision, enabled in (("float32", False), ("bf16", True)):
+        seen.clear()
+        run_tasks(tiny_lm, ["tinybench_arc_challenge"], settings(tinybench), Silent(), limit=3, precision=precision)
+        assert set(seen) == {enabled}
+    code, _, err = said(tiny_folder, "--lm-eval", "tinybench_arc_challenge", "--limit", 2, "--precision", "bf16")
+    assert code == 0, err
 
 
 def test_free_answers_are_read_for_their_last_number(tinybench: Path):
@@ -347,7 +364,9 @@ def test_the_command_prints_a_table_or_json(tinybench: Path, tiny_folder: Path):
         ([], "name either a task file, or with --lm-eval tasks"),
         (["task.yaml", "--lm-eval", "tinybench_mmlu"], "name either a task file, or with --lm-eval tasks"),
         (["--lm-eval", "tinybench_mmlu", "--test"], "--scoring, --test and --run are for task files"),
-        (["task.yaml", "--limit", "3"], "--include-path, --limit and --draw are for tasks of lm-evaluation-harness"),
+        (["task.yaml", "--limit", "3"], "--include-path, --limit, --draw and --precision are for tasks of lm-evaluation-harness"),
+        (["task.yaml", "--precision", "bf16"], "--include-path, --limit, --draw and --precision are for tasks of"),
+        (["--lm-eval", "tinybench_mmlu", "--precision", "bf8"], "no precision is called 'bf8'"),
         (
             ["--lm-eval", "tinybench_mmlu", "--limit", "3", "--draw", "3"],
             "--limit takes the first items of each task, --draw any",

@@ -60,7 +60,7 @@ def asked(run: Path, name: str, model: str, task: str, draw: int, settings: Sett
     if not path.exists():
         progress.say(f"{name}: {NAMES[task]}")
         started = monotonic()
-        scores = run_tasks(model, [f"tinybench_{task}"], settings, progress, draw=draw)
+        scores = run_tasks(model, [f"tinybench_{task}"], settings, progress, draw=draw, precision="bf16")
         values = {score.metric: score.values for score in scores}
         kept = {"values": values, "seconds": monotonic() - started, "commit": runs.commit(), "when": runs.now()}
         runs.write_json(path, kept)

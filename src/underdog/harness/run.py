@@ -28,6 +28,7 @@ from underdog.harness import TASKS
 from underdog.harness.intervals import group_estimate, numbers_of, task_estimate
 from underdog.harness.lm import UnderdogLM
 from underdog.inference.memory import prepare_process
+from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
@@ -61,9 +62,10 @@ def run_tasks(
     limit: int | None = None,
     draw: int | None = None,
     shots: int | None = None,
+    precision: Precision = "float32",
 ) -> list[HarnessScore]:
     """Score `model` on tasks or groups by name, glob pattern, or YAML file; the first `limit` documents of each, or `draw` of
-    them, drawn alike for every model.
+    them, drawn alike for every model. `precision` is a single model's; systems have their own.
 
     Our own tasks come first, then those in the folders of `include`, then lm-evaluation-harness's. Raises UnknownName for a task
     that there is none of, HarnessRefused for one that cannot be run, UnknownName or ModelUnavailable for the model.
@@ -75,7 +77,7 @@ def run_tasks(
     loaded = _loaded(*find_tasks(tasks, include))
     for name, task in loaded["tasks"].items():
         _set_shots(name, task, shots)
-    lm = UnderdogLM(model, settings=settings, progress=progress)
+    lm = UnderdogLM(model, precision=precision, settings=settings, progress=progress)
     evaluate: Any = evaluator.evaluate
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars cannot be switched off, and tear ours
         found = evaluate(
