@@ -91,12 +91,11 @@ class BenchParts:
         return self._stacks[plan.identity]
 
     def _speaking(self, plan: ModelPlan | RemotePlan) -> Speaker:
+        writer, progress = StoredWriter(self, plan), self.bench.progress
         if isinstance(plan, RemotePlan):
             size = plan.teacher.parameters or 0
-            return Speaker(
-                plan.name, plan.teacher.model, plan.teacher.revision, StoredWriter(self, plan), Footprint(size, size, 0)
-            )
-        return Speaker(plan.name, plan.identity, plan.precision, StoredWriter(self, plan), self.footprint(plan))
+            return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0), progress)
+        return Speaker(plan.name, plan.identity, plan.precision, writer, self.footprint(plan), progress)
 
     def _remote(self, plan: RemotePlan) -> Answerer:
         writer = StoredWriter(self, plan)

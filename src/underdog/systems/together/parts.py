@@ -71,10 +71,11 @@ class FreshParts:
         if isinstance(plan, RemotePlan):
             size = plan.teacher.parameters or 0
             writer = self._writer(plan.teacher)
-            return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0))
+            return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0), self.progress)
         lm = self._loaded(plan.model, plan.identity)
         writer = LocalWriter(lm, precision=plan.precision)
-        return Speaker(plan.name, plan.identity, plan.precision, writer, known_as(lm.footprint(), plan.identity))
+        size = known_as(lm.footprint(), plan.identity)
+        return Speaker(plan.name, plan.identity, plan.precision, writer, size, self.progress)
 
     def _new(self, plan: Leaf) -> Answerer:
         if isinstance(plan, StackPlan):

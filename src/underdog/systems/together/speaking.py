@@ -1,10 +1,11 @@
 """Models that write a reason and an answer, and what is read in their replies. No gold answer is anywhere near."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from underdog.answering import Answer, Footprint, Question
 from underdog.knowledge.replies import read_reply
+from underdog.progress import Progress, Silent
 from underdog.task.asking import built_in
 from underdog.task.examples import Example
 from underdog.task.prompts import list_choices
@@ -27,6 +28,7 @@ class Speaker:
     """Its version, or the arithmetic that it writes in."""
     writer: Writer
     size: Footprint
+    progress: Progress = field(default_factory=Silent)
 
     def footprint(self) -> Footprint:
         return self.size
@@ -34,7 +36,10 @@ class Speaker:
     def say(self, prompts: Sequence[str], samplings: Sequence[Sampling]) -> list[Reply | Failure]:
         """Reply to every prompt, in order; equal requests are asked once. Raises what the writer raises."""
         requests = [Request(self.model, self.revision, *pair) for pair in zip(prompts, samplings, strict=True)]
-        said = dict(self.writer.write(list(dict.fromkeys(requests))))
+        distinct, said = list(dict.fromkeys(requests)), dict[Request, Reply | Failure]()
+        for request, outcome in self.writer.write(distinct):
+            said[request] = outcome
+            self.progress.step(f"{self.name} writes", len(said), len(distinct))
         return [said[request] for request in requests]
 
 

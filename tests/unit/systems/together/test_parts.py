@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from underdog import models
 from underdog.answering import Question
 from underdog.errors import ModelUnavailable, UnderdogError
 from underdog.evaluation import cost as single_cost
+from underdog.progress import Silent
 from underdog.runs import write_json, write_text
 from underdog.search.members import BenchParts
 from underdog.settings import Settings
@@ -44,7 +46,7 @@ from underdog.task.teachers import RemoteTeacher
 
 QUESTIONS = [Question(f"q{n}", f"Where is my card? {n}", "\nIntent:", ("card arrival", "exchange rate")) for n in range(12)]
 
-NO_BENCH: Any = None
+NO_BENCH: Any = SimpleNamespace(progress=Silent())
 """For members whose size needs no run."""
 
 

@@ -6,6 +6,7 @@ from math import exp
 import pytest
 
 from underdog.errors import CannotDecide
+from underdog.progress import Silent
 from underdog.systems.together.samples import Samples
 from underdog.systems.together.votes import Calibrated, Vote, confidence_of, majority, same_for
 from underdog.teachers.writing import Sampling
@@ -104,6 +105,18 @@ def test_one_model_asked_many_times_gives_its_commonest_answer() -> None:
     prompts = {request.prompt for request in writer.writer.requests}
     assert len(prompts) == 1
     assert "Question: What colour has q?\nA. red\nB. green\nC. blue\nReason:" in prompts.pop()
+
+
+def test_a_model_that_writes_tells_how_far_it_is() -> None:
+    said: list[tuple[str, int, int]] = []
+
+    class Watched(Silent):
+        def step(self, what: str, done: int, total: int) -> None:
+            said.append((what, done, total))
+
+    writer = replace(speaker("m", lambda prompt, seed: "Answer: blue"), progress=Watched())
+    Samples("many", writer, count=2, sampling=Sampling(64, 0.7)).answer([question("q"), question("q"), question("r")])
+    assert said == [("m writes", done, 4) for done in (1, 2, 3, 4)]
 
 
 def test_samples_of_numbers_are_compared_as_numbers() -> None:
