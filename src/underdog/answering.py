@@ -1,7 +1,7 @@
 """What teachers, students and systems share: they answer questions, and they have a size."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 
@@ -69,6 +69,10 @@ class Footprint:
     held: Mapping[str, Held] = field(default_factory=dict)
     """What lies in memory, by what tells these weights from others: answerers hold the same ones once together. Empty: nobody
     else holds them."""
+
+    def known_as(self, identity: str) -> "Footprint":
+        """The same size of one model, with what tells its weights from others."""
+        return replace(self, held={identity: Held(self.parameters, self.weights_bytes)})
 
     @classmethod
     def of(cls, held: Mapping[str, Held], parameters_per_answer: int) -> "Footprint":

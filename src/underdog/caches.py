@@ -35,8 +35,9 @@ class _RoomyLayer(DynamicLayer):
         used, new = self.get_seq_length(), key_states.shape[-2]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            states = (key_states, value_states)
-            self._buffers = [state.new_empty(*state.shape[:2], self._room, state.shape[-1]) for state in states]
+            # Under autocast, rotation leaves keys in float32; attention would make them what values are, anew for every token.
+            shapes = [(*state.shape[:2], self._room, state.shape[-1]) for state in (key_states, value_states)]
+            self._buffers = [value_states.new_empty(shape) for shape in shapes]
         for buffer, state in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, used : used + new] = state
         self._show(used + new)

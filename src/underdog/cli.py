@@ -194,8 +194,8 @@ def evaluate(
     if task_file is None:
         if limit and draw:
             raise UnderdogError("--limit takes the first items of each task, --draw any: name one of them.")
-        how = {"limit": limit, "draw": draw, "shots": shots, "precision": precision or "float32"}
-        _harness(model, tasks, include_path or [], how, json=json, dry_run=dry_run)
+        how = {"limit": limit, "draw": draw, "shots": shots}
+        _harness(model, tasks, include_path or [], how, precision, json=json, dry_run=dry_run)
         return
     if include_path or limit or draw or precision:
         raise UnderdogError(
@@ -247,19 +247,29 @@ app.command(short_help="Teach a language model a folder of texts.")(cli_pretrain
 app.command(short_help="Serve a model or system over HTTP.")(cli_serve.serve)
 
 
-def _harness(model: str, tasks: list[str], include: list[Path], how: dict[str, Any], *, json: bool, dry_run: bool) -> None:
+def _harness(
+    model: str,
+    tasks: list[str],
+    include: list[Path],
+    how: dict[str, int | None],
+    precision: str | None,
+    *,
+    json: bool,
+    dry_run: bool,
+) -> None:
     from underdog.harness import require_lm_eval
 
     require_lm_eval()
-    from underdog.harness.run import find_tasks, run_tasks, scores_json
+    from underdog.harness.run import check_precision, find_tasks, run_tasks, scores_json
     from underdog.harness.table import score_table
     from underdog.terminal import shown_progress
 
+    known = check_precision(model, precision)
     if dry_run:
         _print(f"Would score {model} on {', '.join(find_tasks(tasks, include)[1])}.")
         return
     with shown_progress() as progress:
-        scores = run_tasks(model, tasks, _settings(), progress, include=include, **how)
+        scores = run_tasks(model, tasks, _settings(), progress, include=include, precision=known, **how)
     if json:
         _print(scores_json(scores))
     else:

@@ -124,7 +124,7 @@ class LanguageModel:
         `embeddings` [B, T, W] stand in for the tokens' own.
         """
         if visible is None and cache is not None and tokens.shape[1] == 1 and self._shares_keys and tokens.device.type == "cpu":
-            # Without a mask, torch itself repeats the keys for the heads that share them: six times as long in bfloat16.
+            # Without a mask, torch spreads keys to the heads that share them: in bf16 a step takes 1.2 to 1.5 times as long.
             visible = torch.ones(len(tokens), 1, 1, cache.get_seq_length() + 1, dtype=torch.bool)
         mask = None if visible is None else self._windowed(visible, positions, skipped)
         read: dict[str, Tensor] = {"input_ids": tokens} if embeddings is None else {"inputs_embeds": embeddings}

@@ -186,12 +186,16 @@ def test_a_single_model_computes_in_the_precision_asked_for(tinybench: Path, tin
         return plain(*given, enabled=enabled, **rest)
 
     monkeypatch.setattr(torch, "autocast", autocast)
+    write_task(tinybench / "mine", "sums_written", WRITING + "generation_kwargs: {until: [], max_gen_toks: 4}\n")
+    names = ["tinybench_arc_challenge", "sums_written"]
     for precision, enabled in (("float32", False), ("bf16", True)):
         seen.clear()
-        run_tasks(tiny_lm, ["tinybench_arc_challenge"], settings(tinybench), Silent(), limit=3, precision=precision)
+        run_tasks(tiny_lm, names, settings(tinybench), Silent(), include=[tinybench / "mine"], limit=2, precision=precision)
         assert set(seen) == {enabled}
     code, _, err = said(tiny_folder, "--lm-eval", "tinybench_arc_challenge", "--limit", 2, "--precision", "bf16")
     assert code == 0, err
+    code, _, err = said(tiny_folder, "--lm-eval", "tinybench_arc_challenge", "--precision", "bf8", "--dry-run")
+    assert (code, err) == (1, "Error: no precision is called 'bf8'. Known: float32, bf16.\n")
 
 
 def test_free_answers_are_read_for_their_last_number(tinybench: Path):

@@ -29,6 +29,7 @@ from underdog.answering import Answer, Answerer, Footprint, Question, StepTrace
 from underdog.errors import TeacherUnavailable, UnderdogError
 from underdog.inference.answerer import ModelAnswerer
 from underdog.inference.generation import Plan
+from underdog.knowledge.store import Store
 from underdog.progress import Silent
 from underdog.recipes.labels import default_scoring
 from underdog.replacing.answerer import PairAnswerer
@@ -412,6 +413,10 @@ def test_a_server_behind_a_system_is_asked_below_its_cap_and_nothing_twice(tmp_p
             calls = len(far.calls)
             assert calls == len({example.question.prompt for example in split(task).valid})
             assert said[0] == said[1] and {one["choice"] for one in said[0]} == {0}
+            with Store.open(tmp_path / "knowledge.sqlite") as store, store.claimed("far-model ", lambda: None):
+                new = server.post("/v1/answers", {"questions": [{"prompt": "While another asks?", "choices": ["a", "b"]}]})
+            assert new.json["answers"][0]["choice"] == 0, "a server does not wait for another process"
+            calls += 1
         write_text(folder / "system.json", SystemFile(system=plan).model_dump_json().replace("10000.0", "1e-6"))
         with running(open_served(str(folder), task.settings, Silent(), task=file)) as server:
             new = server.post("/v1/answers", {"questions": [{"prompt": "Another?", "choices": ["a", "b"]}]})

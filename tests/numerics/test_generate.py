@@ -11,7 +11,7 @@ import tiny
 from underdog import models
 from underdog.answering import Question
 from underdog.inference.answerer import ModelAnswerer
-from underdog.inference.generation import NUCLEUS, Plan, Written, sample, write, write_batch
+from underdog.inference.generation import NUCLEUS, Plan, Reading, Written, sample, write, write_batch
 from underdog.models import LanguageModel
 
 NEW = 12
@@ -146,7 +146,7 @@ def test_drawn_texts_follow_from_their_seeds_and_not_from_the_batch(lm):
 @pytest.mark.parametrize("padded", [False, True])
 def test_prompts_that_are_alike_are_read_once_and_write_what_each_alone_writes(lm, monkeypatch, padded: bool):
     short, long = lm.encode(PROMPTS[:2]) if padded else lm.encode(PROMPTS[:1]) * 2
-    prompts = [long, short, short, long, [lm.pad, *short][-len(short) :], short]
+    prompts = [long, short, short, long, [*[lm.pad] * (len(long) - len(short)), *short], short]
     plans = [Plan(NEW, temperature=float(index > 1), seed=str(index)) for index in range(len(prompts))]
     alone = [_tokens(write_batch(lm, [prompt], [plan]))[0] for prompt, plan in zip(prompts, plans, strict=True)]
     read = []
@@ -157,6 +157,19 @@ def test_prompts_that_are_alike_are_read_once_and_write_what_each_alone_writes(l
     assert _tokens(write_batch(lm, prompts, plans)) == alone
     assert read[:2] == [len({tuple(prompt) for prompt in prompts}), len(prompts)]
     assert len(set(map(tuple, alone))) > 3, "the seeds must matter"
+
+
+def test_one_token_at_a_time_is_what_all_at_once_is_with_and_without_padding(lm):
+    """Beyond the window of 128 tokens that the Gemma model has; without padding, one new token comes with a mask of its own."""
+    (row,) = lm.encode([" ".join(tiny.TEXTS)])
+    tokens = torch.tensor([(row * 9)[:140]])
+    with torch.no_grad():
+        whole = lm.logits(lm.hidden(tokens, torch.arange(140)[None], None))
+        for padding in (0, 3):
+            steps = Reading(lm, torch.tensor([padding]), padding + 140)
+            found = [steps.read(torch.cat([torch.full((1, padding), lm.pad), tokens[:, :100]], 1))]
+            found += [steps.read(tokens[:, place : place + 1]) for place in range(100, 140)]
+            torch.testing.assert_close(torch.stack(found, 1), whole[:, 99:], atol=2e-5, rtol=1e-4)
 
 
 def test_any_budget_writes_the_same_and_every_prompt_comes_once(lm):

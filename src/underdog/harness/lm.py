@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook
@@ -59,8 +59,8 @@ class UnderdogLM(LM):
         del batch_size, max_batch_size
         if others:
             raise unknown("argument of the model 'underdog'", next(iter(others)), ARGUMENTS)
-        if precision not in ("float32", "bf16"):
-            raise unknown("precision", str(precision), ("float32", "bf16"))
+        if precision not in get_args(Precision):
+            raise unknown("precision", str(precision), get_args(Precision))
         self._progress = progress or Silent()
         if isinstance(model, str):
             # lm-evaluation-harness makes its models from text alone: where that is our way in, the environment is read here.

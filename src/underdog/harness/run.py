@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import datasets.config
 import huggingface_hub.constants
@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter
 
 from underdog.answering import Answerer
 from underdog.config import Config
-from underdog.errors import HarnessRefused, UnderdogError, UnknownName
+from underdog.errors import HarnessRefused, UnderdogError, UnknownName, unknown
 from underdog.evaluation.statistics import Estimate
 from underdog.harness import TASKS
 from underdog.harness.intervals import group_estimate, numbers_of, task_estimate
@@ -32,6 +32,7 @@ from underdog.inference.precision import Precision
 from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
+from underdog.systems.opening import is_system
 
 SHOWN_NAMES = 5
 DRAW_SEED = 0
@@ -84,6 +85,19 @@ def run_tasks(
             lm=lm, task_dict=loaded, limit=limit, samples=draw and _drawn(loaded, draw), bootstrap_iters=0, log_samples=True
         )
     return [*_task_scores(found, loaded), *_group_scores(found, loaded)]
+
+
+def check_precision(model: str, precision: str | None) -> Precision:
+    """The arithmetic that is named, by default float32. Raises UnknownName where there is none of the name, UnderdogError for a
+    system or stack, which has settled it itself."""
+    if precision is not None and precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    if precision is not None and is_system(model):
+        raise UnderdogError(
+            f"--precision {precision} is for single models: {model} is a system or stack, whose members keep what was chosen for "
+            "them. Leave it out."
+        )
+    return "bf16" if precision == "bf16" else "float32"
 
 
 def scores_json(scores: Sequence[HarnessScore]) -> str:

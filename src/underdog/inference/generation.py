@@ -22,7 +22,7 @@ from underdog.models import LanguageModel
 
 WRITING = defaultdict(lambda: 4, cpu=16)
 """Times as many tokens in a batch that writes as in one that answers, by kind of device: only its newest ones go through the
-model at once, and each time all weights are read for them."""
+model at once, and each time all weights are read for them. Keys and values of SmolLM2-135M take 23 KB a token in bfloat16."""
 COLDEST = 1e-30
 """Lowest temperature by which logits are divided: below, the quotients leave float32. All of it goes to the likeliest token."""
 NUCLEUS = 512
@@ -156,11 +156,12 @@ class Reading:
     """One model that reads a batch; implements `Steps`."""
 
     def __init__(self, lm: LanguageModel, skipped: Tensor, room: int) -> None:
-        self._lm, self._skipped, self._used = lm, skipped, 0
+        self._lm, self._skipped, self._used, self._begun = lm, skipped, 0, False
         self._cache = RoomyCache(room)
 
     def read(self, tokens: Tensor) -> Tensor:
-        if not self._used:
+        if not self._begun:
+            self._begun = True
             distinct, rows = torch.cat([self._skipped[:, None], tokens], 1).unique(dim=0, return_inverse=True)
             if len(distinct) < len(tokens):
                 return self._read_once(distinct[:, 1:], distinct[:, 0], rows)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -61,20 +62,20 @@ class RecordingWriter:
     task: str | None
     mode: Mode
     progress: Progress = field(default_factory=Silent)
+    waits: bool = True
+    """Whether it waits while another process asks the same teacher for the same store, so that nothing is asked twice."""
     remembered: set[str] = field(default_factory=set)
     """Keys of the requests whose replies came out of the store."""
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
-        """Yield every request with its reply: first what is kept, then what is new, which is kept before it is yielded.
-
-        While another process asks the same teacher for the same store, this one waits, so that nothing is asked twice.
-        """
+        """Yield every request with its reply: first what is kept, then what is new, which is kept before it is yielded."""
         kept, missing = self._kept(requests)
         yield from kept
         if not missing:
             return
         first = missing[0]
-        with self.store.claimed(f"{first.teacher} {first.revision}", lambda: self._say_who(first)):
+        claim = self.store.claimed(f"{first.teacher} {first.revision}", lambda: self._say_who(first))
+        with claim if self.waits else nullcontext():
             kept, missing = self._kept(missing)
             yield from kept
             for request, outcome in self.writer.write(missing) if missing else ():

@@ -20,8 +20,12 @@ class TaskWriter:
     task: Task
     teacher: RemoteTeacher
     progress: Progress
+    serving: bool = False
+    """Whether it asks for others: it waits for no other process then, and what it asks is none of the task's own records."""
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
         with Store.open(store_address(self.task)) as store:
             asking = remote_writer(self.teacher, store, self.task.settings)
-            yield from RecordingWriter(asking, store, {}, self.task.data_fingerprint, "free", self.progress).write(requests)
+            about = None if self.serving else self.task.data_fingerprint
+            writer = RecordingWriter(asking, store, {}, about, "free", self.progress, waits=not self.serving)
+            yield from writer.write(requests)

@@ -15,7 +15,6 @@ from underdog.models import LanguageModel
 from underdog.search.workbench import Workbench
 from underdog.systems.stack.answerer import StackAnswerer
 from underdog.systems.stack.loading import load_stack
-from underdog.systems.together.footprint import known_as
 from underdog.systems.together.parts import NamedModel
 from underdog.systems.together.plans import Leaf, ModelPlan, RemotePlan, StackPlan
 from underdog.systems.together.speaking import Speaker
@@ -53,7 +52,7 @@ class BenchParts:
         kept = self.bench.run.read("members", key)
         if kept is None:
             stack = isinstance(plan, StackPlan)
-            size = self._stack(plan).footprint() if stack else known_as(self.model(plan).footprint(), plan.identity)
+            size = self._stack(plan).footprint() if stack else self.model(plan).footprint().known_as(plan.identity)
             kept = runs.plain(size)
             self.bench.run.keep("members", key, kept)
         return Footprint.of({identity: Held(**one) for identity, one in kept["held"].items()}, kept["parameters_per_answer"])
@@ -93,9 +92,8 @@ class BenchParts:
     def _speaking(self, plan: ModelPlan | RemotePlan) -> Speaker:
         writer, progress = StoredWriter(self, plan), self.bench.progress
         if isinstance(plan, RemotePlan):
-            size = plan.teacher.parameters or 0
-            return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0), progress)
-        return Speaker(plan.name, plan.identity, plan.precision, writer, self.footprint(plan), progress)
+            return Speaker.remote(plan.name, plan.teacher, writer, progress)
+        return Speaker.local(plan, writer, self.footprint(plan), progress)
 
     def _remote(self, plan: RemotePlan) -> Answerer:
         writer = StoredWriter(self, plan)

@@ -195,7 +195,7 @@ def _cost(bench: Workbench, parts: BenchParts, plan: Plan, test: Sequence[Exampl
     """Measure the whole chain, or take what was measured; None where a part of it is not on this machine."""
     if not is_measurable(plan):
         return None
-    key = bench.fingerprint(system_cost=plan.model_dump(mode="json"))
+    key = bench.fingerprint(system_cost_sharing_weights=plan.model_dump(mode="json"))
     kept = bench.run.read("costs", key)
     if kept is None:
         parts.release()

@@ -32,6 +32,12 @@ def answer_requests(teacher: RemoteTeacher, questions: Sequence[Question], max_n
     return [answer_request(teacher, *pair) for pair in zip(questions, limits, strict=True)]
 
 
+def stated_size(teacher: RemoteTeacher) -> Footprint:
+    """The size that the task file states; 0 where it states none: nobody can measure it from here."""
+    parameters = teacher.parameters or 0
+    return Footprint(parameters, parameters, 0).known_as(f"{teacher.model} {teacher.revision} at {teacher.url}")
+
+
 class RemoteAnswerer:
     """Answers through whatever writes for the teacher; implements `answering.Answerer`."""
 
@@ -45,9 +51,7 @@ class RemoteAnswerer:
         return self.teacher.name
 
     def footprint(self) -> Footprint:
-        """The size that the task file states; 0 where it states none: nobody can measure it from here."""
-        parameters = self.teacher.parameters or 0
-        return Footprint(parameters, parameters, 0)
+        return stated_size(self.teacher)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer every question, in order; equal questions are asked once. Raises what the writer raises."""

@@ -57,7 +57,7 @@ def load_stack(
         chain,
         seats,
         bases,
-        identity=folder.resolve().name,
+        identity=runs.fingerprint(str(folder.resolve())),
         scoring=kept["scoring"],
         precision=kept["precision"],
         shorten=kept["shorten"],

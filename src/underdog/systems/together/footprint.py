@@ -1,7 +1,6 @@
 """How big several models are together: what lies in memory, each once, and what an answer takes of it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from underdog.answering import Footprint, Held
@@ -20,11 +19,6 @@ def together(members: Sequence[Sized], parameters_per_answer: float) -> Footprin
         size = member.footprint()
         held |= size.held or {f"object {id(member)}": Held(size.parameters, size.weights_bytes)}
     return Footprint.of(held, round(parameters_per_answer))
-
-
-def known_as(size: Footprint, identity: str) -> Footprint:
-    """The size of one model, with what tells its weights from others."""
-    return replace(size, held={identity: Held(size.parameters, size.weights_bytes)})
 
 
 def per_answer(members: Sequence[Sized]) -> int:

@@ -13,7 +13,6 @@ from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
 from underdog.systems.stack.loading import load_stack
-from underdog.systems.together.footprint import known_as
 from underdog.systems.together.plans import Leaf, ModelPlan, Plan, RemotePlan, StackPlan, SystemFile, build
 from underdog.systems.together.speaking import Speaker
 from underdog.task.teachers import RemoteTeacher
@@ -40,7 +39,7 @@ class NamedModel(ModelAnswerer):
         return self._plan.name
 
     def footprint(self) -> Footprint:
-        return known_as(super().footprint(), self._plan.identity)
+        return super().footprint().known_as(self._plan.identity)
 
 
 @dataclass
@@ -69,13 +68,10 @@ class FreshParts:
 
     def _speaking(self, plan: ModelPlan | RemotePlan) -> Speaker:
         if isinstance(plan, RemotePlan):
-            size = plan.teacher.parameters or 0
-            writer = self._writer(plan.teacher)
-            return Speaker(plan.name, plan.teacher.model, plan.teacher.revision, writer, Footprint(size, size, 0), self.progress)
+            return Speaker.remote(plan.name, plan.teacher, self._writer(plan.teacher), self.progress)
         lm = self._loaded(plan.model, plan.identity)
         writer = LocalWriter(lm, precision=plan.precision)
-        size = known_as(lm.footprint(), plan.identity)
-        return Speaker(plan.name, plan.identity, plan.precision, writer, size, self.progress)
+        return Speaker.local(plan, writer, lm.footprint().known_as(plan.identity), self.progress)
 
     def _new(self, plan: Leaf) -> Answerer:
         if isinstance(plan, StackPlan):
@@ -102,7 +98,8 @@ class FreshParts:
         if teacher.cap_usd is not None:
             raise UnderdogError(
                 f"teacher {teacher.name!r} has a cap on spending, which is reckoned in a task's knowledge store, and no task is "
-                "named. Name its file (`underdog serve ... --task FILE`), or take `cap_usd` out of the system's file."
+                "named. Name its file (`underdog serve ... --task FILE`, `underdog evaluate ... FILE`; from Python, pass "
+                "`remote`), or take `cap_usd` out of the system's file."
             )
         return RemoteWriter(teacher, key_of(teacher, self.settings.environ))
 

@@ -2,18 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from underdog.answering import Answer, Footprint, Question
+from underdog.inference.precision import Precision
 from underdog.knowledge.replies import read_reply
 from underdog.progress import Progress, Silent
 from underdog.task.asking import built_in
 from underdog.task.examples import Example
 from underdog.task.prompts import list_choices
 from underdog.task.rationales import FreeRationale
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.remote_answers import stated_size
 from underdog.teachers.writing import Failure, Reply, Request, Sampling, Writer
 
 STOP = ("\nQuestion:",)
 """Where a model goes on to a question of its own."""
+
+
+class LocalPlan(Protocol):
+    """A model at hand, and how it is asked."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def precision(self) -> Precision: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +40,20 @@ class Speaker:
     model: str
     """What it is asked as: part of what a reply is kept under, and of what its draws follow from."""
     revision: str
-    """Its version, or the arithmetic that it writes in."""
     writer: Writer
     size: Footprint
     progress: Progress = field(default_factory=Silent)
+
+    @classmethod
+    def remote(cls, name: str, teacher: RemoteTeacher, writer: Writer, progress: Progress) -> "Speaker":
+        """A model behind a server."""
+        return cls(name, teacher.model, teacher.revision, writer, stated_size(teacher), progress)
+
+    @classmethod
+    def local(cls, plan: LocalPlan, writer: Writer, size: Footprint, progress: Progress) -> "Speaker":
+        """A model at hand. What it writes in bfloat16 is told from what it writes in float32."""
+        revision = "" if plan.precision == "float32" else plan.precision
+        return cls(plan.name, plan.identity, revision, writer, size, progress)
 
     def footprint(self) -> Footprint:
         return self.size

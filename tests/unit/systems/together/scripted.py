@@ -53,8 +53,11 @@ class ScriptedWriter:
 
     reply: Callable[[str, int], str | None]
     requests: list[Request] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    """How many requests came at once."""
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        self.batches.append(len(requests))
         for request in reversed(requests):  # replies come in any order
             self.requests.append(request)
             text = self.reply(request.prompt, request.sampling.seed)

@@ -48,8 +48,10 @@ def test_each_reads_the_others_and_itself_and_never_its_own_text_twice() -> None
 
 def test_a_model_may_debate_with_itself_with_other_draws() -> None:
     one = speaker("a", lambda prompt, seed: f"Seed {seed}.\nAnswer: {'red' if seed == 5 else 'blue'}")
+    assert isinstance(one.writer, ScriptedWriter)
     system = debate(one, one)
     (before, _) = system.rounds([question("q")])
+    assert one.writer.batches == [2, 2], "both seats are asked at once, before the debate and after it"
     assert before[0].confidence == 0.5
     assert system.footprint().parameters == 100
     assert system.footprint().parameters_per_answer == 400

@@ -16,7 +16,7 @@ from underdog.errors import ModelUnavailable, UnderdogError
 from underdog.evaluation import cost as single_cost
 from underdog.progress import Silent
 from underdog.runs import write_json, write_text
-from underdog.search.members import BenchParts
+from underdog.search.members import BenchParts, _Late
 from underdog.settings import Settings
 from underdog.systems.stack.adapters import Adapter, fresh
 from underdog.systems.stack.answerer import StackAnswerer
@@ -43,6 +43,7 @@ from underdog.systems.together.plans import (
 from underdog.systems.together.votes import Vote
 from underdog.task.stack import PRESETS
 from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.writing import Request, Sampling
 
 QUESTIONS = [Question(f"q{n}", f"Where is my card? {n}", "\nIntent:", ("card arrival", "exchange rate")) for n in range(12)]
 
@@ -162,6 +163,38 @@ def changed(adapter: Adapter, seed: int) -> Adapter:
     draw = torch.Generator().manual_seed(seed)
     weights = {name: (down, torch.randn(up.shape, generator=draw)) for name, (down, up) in adapter.weights.items()}
     return replace(adapter, weights=weights)
+
+
+def test_a_model_writes_in_its_plans_arithmetic_and_what_it_writes_is_told_apart(run: Path, monkeypatch) -> None:
+    seen, plain = [], torch.autocast
+
+    def autocast(*given, enabled: bool, **rest):
+        seen.append(enabled)
+        return plain(*given, enabled=enabled, **rest)
+
+    monkeypatch.setattr(torch, "autocast", autocast)
+    revisions = {}
+    for precision in ("float32", "bf16"):
+        plan = model().model_copy(update={"precision": precision})
+        fresh_parts = FreshParts(settings(run), run / "systems" / "abc")
+        late = _Late(SimpleNamespace(model=lambda plan: tiny.load(run / "students" / "one")), plan)
+        speaker = fresh_parts.speaker(plan)
+        for writer in (speaker.writer, late):
+            seen.clear()
+            assert len(list(writer.write([Request("m", "", "Where is my card?", Sampling(2))]))) == 1
+            assert set(seen) == {precision == "bf16"}
+        revisions[precision] = speaker.revision
+    assert revisions == {"float32": "", "bf16": "bf16"}
+
+
+def test_a_server_that_answers_and_writes_is_counted_once(run: Path) -> None:
+    teacher = RemoteTeacher(name="far", model="m", url="http://127.0.0.1:9/v1", parameters=70)
+    far = RemotePlan(name="far", teacher=teacher, max_new_tokens=8)
+    samples = SamplesPlan(name="s", member=far, count=3, sampling=sampling(), metric="accuracy")
+    plan = VotePlan(name="v", members=(far, samples), metric="accuracy")
+    for parts in (FreshParts(settings(run), run), BenchParts(NO_BENCH)):
+        found = build(plan, parts).footprint()
+        assert (found.parameters, found.parameters_per_answer) == (70, 4 * 70)
 
 
 @pytest.mark.parametrize(

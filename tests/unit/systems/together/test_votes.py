@@ -5,6 +5,7 @@ from math import exp
 
 import pytest
 
+from underdog.answering import Held
 from underdog.errors import CannotDecide
 from underdog.progress import Silent
 from underdog.systems.together.samples import Samples
@@ -79,7 +80,9 @@ def test_a_temperature_changes_how_sure_a_member_is_and_nothing_else() -> None:
     assert (answer.text, answer.choice) == ("red", 0)
     wanted = 0.9 ** (1 / 3) / (0.9 ** (1 / 3) + 2 * 0.05 ** (1 / 3))
     assert confidence_of(answer) == pytest.approx(wanted)
-    assert replace(Calibrated(inner, 3.0).footprint(), held={}) == inner.footprint()
+    found, own = Calibrated(inner, 3.0).footprint(), inner.footprint()
+    assert (found.parameters, found.parameters_per_answer, found.weights_bytes) == (100, 100, 400)
+    assert list(found.held.values()) == [Held(own.parameters, own.weights_bytes)]
 
 
 def test_a_footprint_counts_what_is_in_memory_once_and_what_is_used_each_time() -> None:
