@@ -195,7 +195,7 @@ def test_a_single_model_computes_in_the_precision_asked_for(tinybench: Path, tin
     code, _, err = said(tiny_folder, "--lm-eval", "tinybench_arc_challenge", "--limit", 2, "--precision", "bf16")
     assert code == 0, err
     code, _, err = said(tiny_folder, "--lm-eval", "tinybench_arc_challenge", "--precision", "bf8", "--dry-run")
-    assert (code, err) == (1, "Error: no precision is called 'bf8'. Known: float32, bf16.\n")
+    assert (code, err) == (1, "Error: no precision is called 'bf8'. Known: bf16, float32.\n")
 
 
 def test_free_answers_are_read_for_their_last_number(tinybench: Path):
