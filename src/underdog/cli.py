@@ -152,7 +152,7 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(help="A model (folder, catalogue name or hub id), or a stack's, system's or run's folder.")
     ],
-    task_file: Annotated[Path | None, typer.Argument(help="The task file (YAML); none with --lm-eval.")] = None,
+    task_file: Annotated[Path | None, typer.Argument(help="The task file (YAML); with --lm-eval for a system's servers.")] = None,
     shots: Annotated[
         int | None, typer.Option(min=0, help="Worked examples before each question: by default 0, with --lm-eval the task's.")
     ] = None,
@@ -185,18 +185,19 @@ def evaluate(
     Example: underdog evaluate smollm2-135m-instruct --lm-eval tinybench_arc_challenge --limit 100
     """
     tasks = [name for names in lm_eval or () for name in names.split(",") if name]
-    if (task_file is None) == (not tasks):
+    if task_file is None and not tasks:
         raise UnderdogError("name either a task file, or with --lm-eval tasks of lm-evaluation-harness (`underdog evaluate -h`).")
     if tasks and (scoring or test or run):
         raise UnderdogError(
             "--scoring, --test and --run are for task files: tasks of lm-evaluation-harness settle these themselves."
         )
-    if task_file is None:
+    if tasks:
         if limit and draw:
             raise UnderdogError("--limit takes the first items of each task, --draw any: name one of them.")
         how = {"limit": limit, "draw": draw, "shots": shots}
-        _harness(model, tasks, include_path or [], how, precision, json=json, dry_run=dry_run)
+        _harness(model, tasks, include_path or [], how, precision, task_file, json=json, dry_run=dry_run)
         return
+    assert task_file is not None
     if include_path or limit or draw or precision:
         raise UnderdogError(
             "--include-path, --limit, --draw and --precision are for tasks of lm-evaluation-harness: name one with --lm-eval."
@@ -253,6 +254,7 @@ def _harness(
     include: list[Path],
     how: dict[str, int | None],
     precision: str | None,
+    task_file: Path | None,
     *,
     json: bool,
     dry_run: bool,
@@ -262,14 +264,24 @@ def _harness(
     require_lm_eval()
     from underdog.harness.run import check_precision, find_tasks, run_tasks, scores_json
     from underdog.harness.table import score_table
+    from underdog.knowledge.task_writer import TaskWriter
+    from underdog.systems.opening import is_system
+    from underdog.task.task import Task
     from underdog.terminal import shown_progress
 
     known = check_precision(model, precision)
+    if task_file is not None and not is_system(model):
+        raise UnderdogError(
+            f"beside --lm-eval, a task file is for systems that ask servers, through its knowledge store; {model} is none. "
+            f"Leave {task_file} out, or --lm-eval."
+        )
+    task = task_file and Task.load(task_file, _settings())
     if dry_run:
         _print(f"Would score {model} on {', '.join(find_tasks(tasks, include)[1])}.")
         return
     with shown_progress() as progress:
-        scores = run_tasks(model, tasks, _settings(), progress, include=include, precision=known, **how)
+        remote = task and (lambda teacher: TaskWriter(task, teacher, progress, own=False))
+        scores = run_tasks(model, tasks, _settings(), progress, include=include, precision=known, remote=remote, **how)
     if json:
         _print(scores_json(scores))
     else:

@@ -14,6 +14,7 @@ from flow.planted import FIRST, label_rows, load, settings, write_task
 from underdog import models
 from underdog.cli import app
 from underdog.evaluation.score import score
+from underdog.knowledge.store import Store
 from underdog.runs import Run, write_text
 from underdog.systems.together.parts import open_system
 from underdog.systems.together.plans import CascadePlan, ModelPlan, Plan, RemotePlan, SystemFile, VotePlan
@@ -50,9 +51,12 @@ def vote(task: Task) -> Path:
 
 
 def evaluate(task: Task, *arguments: object) -> Any:
+    return harness(task, *arguments, "--run", task.folder / "run")
+
+
+def harness(task: Task, *arguments: object) -> Any:
     here = {"UNDERDOG_CACHE": str(task.folder / "cache"), "UNDERDOG_OFFLINE": "1", "UNDERDOG_THREADS": "1", "COLUMNS": "130"}
-    run = ("--run", task.folder / "run")
-    return CliRunner().invoke(app, ["evaluate", *map(str, (*arguments, *run))], env=here)
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], env=here)
 
 
 def test_a_runs_folder_stands_for_its_winner(task: Task) -> None:
@@ -130,6 +134,28 @@ def test_a_server_in_a_system_is_asked_once_and_below_its_cap(task: Task) -> Non
     means = [json.loads(one.stdout)["mean"] for one in said]
     assert means == [sum(example.answer == "left" for example in items) / len(items)] * 2
     assert (task.folder / "knowledge.sqlite").exists()
+
+
+def test_a_server_in_a_system_is_asked_through_a_tasks_store_for_lm_eval(task: Task) -> None:
+    pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install 'underdog[lm-eval]'")
+    file = task.folder / "task.yaml"
+    asked = {"task": "cards", "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice"}
+    asked |= {"doc_to_text": "{{question}}\nAnswer:", "doc_to_choice": "choices", "doc_to_target": "answer"}
+    asked["dataset_kwargs"] = {"data_files": {"test": str(task.folder / "cards.json")}}
+    rows = [{"question": f"Which card is {number}?", "choices": ["left", "right"], "answer": 0} for number in range(4)]
+    write_text(task.folder / "cards.json", json.dumps(rows))
+    write_text(task.folder / "harness" / "cards.yaml", json.dumps(asked))
+    options = ("--lm-eval", "cards", "--include-path", task.folder / "harness", "--json")
+    with FaultyServer(always_left) as server:
+        folder = write(task, far(server.url))
+        refused = harness(task, folder, *options)
+        assert refused.exit_code == 1 and "`underdog evaluate ... FILE`" in " ".join(refused.stderr.split())
+        said = [harness(task, folder, file, *options) for _ in range(2)]
+        assert [one.exit_code for one in said] == [0, 0], said[0].stderr
+        assert len(server.calls) == len(rows), "asked once, and kept"
+    assert [score["quality"]["mean"] for score in json.loads(said[0].stdout) if score["metric"] == "acc"] == [1.0]
+    with Store.open(task.folder / "knowledge.sqlite") as store:
+        assert {record.task for record in store.find()} == {None}, "no record of the task's own"
 
 
 def test_a_system_that_answers_nothing_is_told_without_a_traceback(task: Task) -> None:

@@ -366,7 +366,7 @@ def test_the_command_prints_a_table_or_json(tinybench: Path, tiny_folder: Path):
     "arguments, told",
     [
         ([], "name either a task file, or with --lm-eval tasks"),
-        (["task.yaml", "--lm-eval", "tinybench_mmlu"], "name either a task file, or with --lm-eval tasks"),
+        (["task.yaml", "--lm-eval", "tinybench_mmlu"], "beside --lm-eval, a task file is for systems that ask servers"),
         (["--lm-eval", "tinybench_mmlu", "--test"], "--scoring, --test and --run are for task files"),
         (["task.yaml", "--limit", "3"], "--include-path, --limit, --draw and --precision are for tasks of lm-evaluation-harness"),
         (["task.yaml", "--precision", "bf16"], "--include-path, --limit, --draw and --precision are for tasks of"),

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 from lm_eval.api.instance import Instance
@@ -23,6 +23,8 @@ from underdog.models import LanguageModel
 from underdog.progress import Progress, Silent
 from underdog.settings import Settings
 from underdog.systems.opening import opened
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.writing import Writer
 
 Result = TypeVar("Result")
 
@@ -48,12 +50,14 @@ class UnderdogLM(LM):
         max_batch_size: int | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
+        remote: Callable[[RemoteTeacher], Writer] | None = None,
         **others: Any,
     ) -> None:
         """`model` names a model, or the folder of a stack or system; from Python also a loaded model, or any `Answerer`.
 
-        Batches go by tokens, not by items: `batch_size`, which lm-evaluation-harness always passes, is not used. The other
-        arguments only concern single models. Raises UnknownName for an argument or a model that there is none of.
+        `remote` makes what asks a system's servers; without it they are asked directly. Batches go by tokens, not by items:
+        `batch_size`, which lm-evaluation-harness always passes, is not used. The other arguments only concern single models.
+        Raises UnknownName for an argument or a model that there is none of.
         """
         super().__init__()
         del batch_size, max_batch_size
@@ -66,7 +70,7 @@ class UnderdogLM(LM):
             # lm-evaluation-harness makes its models from text alone: where that is our way in, the environment is read here.
             # Its command line says cuda:0 unless told otherwise, on machines without one, too.
             here = models.default_device() if device in (None, "cuda:0") else device
-            model = opened(model, settings or Settings.from_environ(os.environ), self._progress, device=here)
+            model = opened(model, settings or Settings.from_environ(os.environ), self._progress, device=here, remote=remote)
         if isinstance(model, ModelAnswerer):
             model = _model_of(model)
         self.lm = model if isinstance(model, LanguageModel) else None

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -33,6 +33,8 @@ from underdog.models import LanguageModel
 from underdog.progress import Progress
 from underdog.settings import Settings
 from underdog.systems.opening import is_system
+from underdog.task.teachers import RemoteTeacher
+from underdog.teachers.writing import Writer
 
 SHOWN_NAMES = 5
 DRAW_SEED = 0
@@ -64,9 +66,11 @@ def run_tasks(
     draw: int | None = None,
     shots: int | None = None,
     precision: Precision = "float32",
+    remote: Callable[[RemoteTeacher], Writer] | None = None,
 ) -> list[HarnessScore]:
     """Score `model` on tasks or groups by name, glob pattern, or YAML file; the first `limit` documents of each, or `draw` of
-    them, drawn alike for every model. `precision` is a single model's; systems have their own.
+    them, drawn alike for every model. `precision` is a single model's; systems have their own. `remote` makes
+    what asks a system's servers; without it they are asked directly.
 
     Our own tasks come first, then those in the folders of `include`, then lm-evaluation-harness's. Raises UnknownName for a task
     that there is none of, HarnessRefused for one that cannot be run, UnknownName or ModelUnavailable for the model.
@@ -78,7 +82,7 @@ def run_tasks(
     loaded = _loaded(*find_tasks(tasks, include))
     for name, task in loaded["tasks"].items():
         _set_shots(name, task, shots)
-    lm = UnderdogLM(model, precision=precision, settings=settings, progress=progress)
+    lm = UnderdogLM(model, precision=precision, settings=settings, progress=progress, remote=remote)
     evaluate: Any = evaluator.evaluate
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars cannot be switched off, and tear ours
         found = evaluate(

@@ -20,12 +20,14 @@ class TaskWriter:
     task: Task
     teacher: RemoteTeacher
     progress: Progress
-    serving: bool = False
-    """Whether it asks for others: it waits for no other process then, and what it asks is none of the task's own records."""
+    own: bool = True
+    """Whether it asks about the task's items; else what it asks is none of the task's own records."""
+    waits: bool = True
+    """See `RecordingWriter.waits`."""
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
         with Store.open(store_address(self.task)) as store:
             asking = remote_writer(self.teacher, store, self.task.settings)
-            about = None if self.serving else self.task.data_fingerprint
-            writer = RecordingWriter(asking, store, {}, about, "free", self.progress, waits=not self.serving)
+            about = self.task.data_fingerprint if self.own else None
+            writer = RecordingWriter(asking, store, {}, about, "free", self.progress, waits=self.waits)
             yield from writer.write(requests)

@@ -93,7 +93,7 @@ class BenchParts:
         writer, progress = StoredWriter(self, plan), self.bench.progress
         if isinstance(plan, RemotePlan):
             return Speaker.remote(plan.name, plan.teacher, writer, progress)
-        return Speaker.local(plan, writer, self.footprint(plan), progress)
+        return Speaker.local(plan.name, plan.identity, writer, self.footprint(plan), progress, precision=plan.precision)
 
     def _remote(self, plan: RemotePlan) -> Answerer:
         writer = StoredWriter(self, plan)

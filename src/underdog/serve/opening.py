@@ -40,7 +40,7 @@ def open_served(
     folder = Path(handed_over(what)).expanduser()
     format = format or _kept(folder, progress)
     progress.say(f"Loading {folder if folder.is_dir() else what}")
-    remote = known and (lambda teacher: TaskWriter(known, teacher, progress, serving=True))
+    remote = known and (lambda teacher: TaskWriter(known, teacher, progress, own=False, waits=False))
     loaded = opened(str(folder) if folder.is_dir() else what, settings, progress, remote=remote)
     _point_to_registry(what, settings, progress)
     if isinstance(loaded, LanguageModel):

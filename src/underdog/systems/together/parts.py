@@ -70,8 +70,8 @@ class FreshParts:
         if isinstance(plan, RemotePlan):
             return Speaker.remote(plan.name, plan.teacher, self._writer(plan.teacher), self.progress)
         lm = self._loaded(plan.model, plan.identity)
-        writer = LocalWriter(lm, precision=plan.precision)
-        return Speaker.local(plan, writer, lm.footprint().known_as(plan.identity), self.progress)
+        writer, size = LocalWriter(lm, precision=plan.precision), lm.footprint().known_as(plan.identity)
+        return Speaker.local(plan.name, plan.identity, writer, size, self.progress, precision=plan.precision)
 
     def _new(self, plan: Leaf) -> Answerer:
         if isinstance(plan, StackPlan):

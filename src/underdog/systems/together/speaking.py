@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from underdog.answering import Answer, Footprint, Question
 from underdog.inference.precision import Precision
@@ -18,17 +17,6 @@ from underdog.teachers.writing import Failure, Reply, Request, Sampling, Writer
 
 STOP = ("\nQuestion:",)
 """Where a model goes on to a question of its own."""
-
-
-class LocalPlan(Protocol):
-    """A model at hand, and how it is asked."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def precision(self) -> Precision: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +38,11 @@ class Speaker:
         return cls(name, teacher.model, teacher.revision, writer, stated_size(teacher), progress)
 
     @classmethod
-    def local(cls, plan: LocalPlan, writer: Writer, size: Footprint, progress: Progress) -> "Speaker":
+    def local(
+        cls, name: str, identity: str, writer: Writer, size: Footprint, progress: Progress, *, precision: Precision
+    ) -> "Speaker":
         """A model at hand. What it writes in bfloat16 is told from what it writes in float32."""
-        revision = "" if plan.precision == "float32" else plan.precision
-        return cls(plan.name, plan.identity, revision, writer, size, progress)
+        return cls(name, identity, "" if precision == "float32" else precision, writer, size, progress)
 
     def footprint(self) -> Footprint:
         return self.size
