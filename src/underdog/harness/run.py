@@ -69,8 +69,8 @@ def run_tasks(
     remote: Callable[[RemoteTeacher], Writer] | None = None,
 ) -> list[HarnessScore]:
     """Score `model` on tasks or groups by name, glob pattern, or YAML file; the first `limit` documents of each, or `draw` of
-    them, drawn alike for every model. `precision` is a single model's; systems have their own. `remote` makes
-    what asks a system's servers; without it they are asked directly.
+    them, drawn alike for every model. `precision` is a single model's; systems have their own. `remote` makes what asks a
+    system's servers; without it they are asked directly.
 
     Our own tasks come first, then those in the folders of `include`, then lm-evaluation-harness's. Raises UnknownName for a task
     that there is none of, HarnessRefused for one that cannot be run, UnknownName or ModelUnavailable for the model.
